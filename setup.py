@@ -1,7 +1,7 @@
 """Packages the rooms of this repository as `headrace.<room>`.
 
-`headrace` is an implicit namespace: names as common as `data` and `kubeflow` live at the top of the repository for
-the reader, yet reach site-packages only below `headrace`.
+`headrace` is an implicit namespace: names as common as `data` and `kubeflow` live at the top of the
+repository for the reader, yet reach site-packages only below `headrace`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ VERSION = "0.1.0"
 ROOMS = ("data", "serving", "components", "pipeline", "kubeflow")
 DATA_PATTERNS = [f"**/*.{kind}" for kind in ("html", "j2", "css", "js", "json", "yaml", "typed")]
 
-# A light install must not bring TensorFlow, so only these are extras; `bootstrap` serves scripts/setup.sh alone.
+# The sections of requirements.in that a user may ask for; `base` is always installed, and `bootstrap` serves
+# scripts/setup.sh alone.
 EXTRAS = ("lite", "serving", "pipeline", "kubeflow", "dev")
 
 
