@@ -1,0 +1,185 @@
+"""The `features` section: what each model input is made of.
+
+A feature is a mapping under its name. `kind` decides which keys it takes:
+
+    numeric      one number: impute -> log -> clip -> scale or buckets
+    categorical  one value (or several, with `separator`) from a vocabulary or hashed
+    date         parts of an ISO 8601 date or date-time, cyclical or as categories
+    cross        several columns taken together as one category
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from headrace.data.section import Section
+
+__all__ = [
+    "Buckets",
+    "CategoricalFeature",
+    "CrossFeature",
+    "CrossPart",
+    "DateFeature",
+    "Feature",
+    "FeaturesConfig",
+    "NumericFeature",
+    "Vocabulary",
+]
+
+Encoding = Literal["embedding", "one_hot", "multi_hot"]
+DatePart = Literal["month", "day", "day_of_week", "day_of_year", "hour", "minute"]
+
+
+class Buckets(Section):
+    """Cut a number into ranges: by quantiles of the training split or at given bounds.
+
+    A value equal to a bound falls in the range above it. Missing values get a bucket of their own
+    (the last one).
+    """
+
+    quantiles: Annotated[int, Field(ge=2, le=1000)] | None = None
+    bounds: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Buckets":
+        if (self.quantiles is None) == (not self.bounds):
+            raise ValueError("give exactly one of `quantiles` and `bounds`")
+        if list(self.bounds) != sorted(set(self.bounds)):
+            raise ValueError(f"`bounds` must increase strictly. Received: {list(self.bounds)}")
+        return self
+
+
+class Vocabulary(Section):
+    """Values kept as categories of their own, counted on the training split.
+
+    Attributes:
+        top_k: Keep at most this many values, the most frequent first. None: all.
+        min_count: Keep values seen at least this often.
+        oov_buckets: Values not kept are hashed into this many shared categories, >= 1.
+            Missing is a category of its own.
+    """
+
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    min_count: Annotated[int, Field(ge=1)] = 1
+    oov_buckets: Annotated[int, Field(ge=1)] = 1
+
+
+class NumericFeature(Section):
+    """A number, or with `buckets` a category.
+
+    Attributes:
+        column: Raw column; by default the feature's own name.
+        impute: What a missing value becomes: the mean or median of the training split, or a
+            constant, on the raw scale (before log, clip and scale).
+        missing_indicator: Add a 0/1 input that says the value was missing.
+        log: Take log(1 + max(x, 0)).
+        clip: Limits applied after the log, if any.
+        scale: `zscore` (mean 0, standard deviation 1), `minmax` (to [0, 1]) or `none`; statistics are
+            those of the training split after impute, log and clip.
+        buckets: Cut into ranges instead of scaling; `encode` then says how the model sees them.
+    """
+
+    kind: Literal["numeric"]
+    column: str | None = None
+    impute: Literal["mean", "median"] | float = "mean"
+    missing_indicator: bool = False
+    log: bool = False
+    clip: tuple[float, float] | None = None
+    scale: Literal["zscore", "minmax", "none"] = "zscore"
+    buckets: Buckets | None = None
+    encode: Literal["embedding", "one_hot"] = "one_hot"
+    embedding_dim: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _clip_in_order(self) -> "NumericFeature":
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"`clip` must be [low, high] with low < high. Received: {list(self.clip)}")
+        return self
+
+
+class CategoricalFeature(Section):
+    """A category, or with `separator` a set of categories.
+
+    Attributes:
+        column: Raw column; by default the feature's own name.
+        vocabulary: Which values are categories of their own. Not with `hash_buckets`.
+        hash_buckets: Hash every value into this many categories (no vocabulary is kept).
+        separator: The column holds several values joined by this text, as in "drama|crime".
+        max_values: With `separator`: values kept of a row, the first ones; >= 1.
+        encode: How the model sees it. `multi_hot` needs `separator`.
+        embedding_dim: Width of the embedding; by default chosen from the number of categories.
+    """
+
+    kind: Literal["categorical"]
+    column: str | None = None
+    vocabulary: Vocabulary | None = None
+    hash_buckets: Annotated[int, Field(ge=2, le=10_000_000)] | None = None
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    max_values: Annotated[int, Field(ge=1, le=1024)] = 16
+    encode: Encoding = "embedding"
+    embedding_dim: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CategoricalFeature":
+        if self.vocabulary is not None and self.hash_buckets is not None:
+            raise ValueError("give at most one of `vocabulary` and `hash_buckets`")
+        if self.encode == "multi_hot" and self.separator is None:
+            raise ValueError("`encode: multi_hot` needs `separator`")
+        if self.separator is not None and self.encode == "one_hot":
+            raise ValueError("`separator` goes with `encode: multi_hot` or `embedding` (averaged)")
+        return self
+
+
+class DateFeature(Section):
+    """Parts of a date: two numbers (sine, cosine) each when cyclical, else one-hot categories.
+
+    Attributes:
+        column: Raw string column of ISO 8601 dates or date-times; by default the feature's name.
+        parts: Which parts to take.
+        cyclical: Encode each part as sine and cosine of its place in its cycle.
+    """
+
+    kind: Literal["date"]
+    column: str | None = None
+    parts: Annotated[tuple[DatePart, ...], Field(min_length=1)] = ("month", "day_of_week")
+    cyclical: bool = True
+
+
+class CrossPart(Section):
+    """A column inside a cross; a number is first cut at `bounds`."""
+
+    column: str
+    bounds: Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class CrossFeature(Section):
+    """Several columns taken together as one category.
+
+    Attributes:
+        of: Two or more columns; a numeric one either as it is (integers) or cut at bounds.
+        vocabulary: Which combinations are categories of their own. Not with `hash_buckets`.
+        hash_buckets: Hash every combination into this many categories.
+        encode: How the model sees it.
+        embedding_dim: Width of the embedding; by default chosen from the number of categories.
+    """
+
+    kind: Literal["cross"]
+    of: Annotated[tuple[str | CrossPart, ...], Field(min_length=2)]
+    vocabulary: Vocabulary | None = None
+    hash_buckets: Annotated[int, Field(ge=2, le=10_000_000)] | None = None
+    encode: Literal["embedding", "one_hot"] = "embedding"
+    embedding_dim: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "CrossFeature":
+        if self.vocabulary is not None and self.hash_buckets is not None:
+            raise ValueError("give at most one of `vocabulary` and `hash_buckets`")
+        return self
+
+
+Feature = Annotated[
+    NumericFeature | CategoricalFeature | DateFeature | CrossFeature, Field(discriminator="kind")
+]
+
+FeaturesConfig = dict[str, Feature]
+"""Feature name -> how it is made."""

@@ -1,0 +1,1 @@
+"""Gates: bounds in, one state and one reason each out."""

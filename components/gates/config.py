@@ -1,0 +1,118 @@
+"""The `gates` section: bounds that decide whether anything is pushed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from headrace.data.section import Section
+
+__all__ = ["CostGate", "GatesConfig", "QualityGate", "ServingGate", "VariantGate"]
+
+Metric = Literal[
+    "accuracy", "auc", "pr_auc", "precision", "recall", "f1", "macro_f1", "log_loss",
+    "calibration_error", "rmse", "mae", "r2",
+]  # fmt: skip
+
+
+class QualityGate(Section):
+    """A bound on a metric of the float32 model and of every variant that would be pushed.
+
+    Attributes:
+        metric: Name of a metric.
+        slice: Column -> value of the slice judged; empty: all test rows.
+        every_slice: Judge every slice with at least `evaluation.min_slice_rows` rows instead.
+        min: Smallest value that passes.
+        max: Largest value that passes.
+        max_drop: How much worse than the baseline (the last pushed model, on the same rows) the
+            value may be, >= 0; a negative number asks for an improvement.
+    """
+
+    metric: Metric
+    slice: dict[str, str] = {}
+    every_slice: bool = False
+    min: float | None = None
+    max: float | None = None
+    max_drop: float | None = None
+
+
+class VariantGate(Section):
+    """How far a variant may fall behind float32 on the same rows.
+
+    Attributes:
+        metric: Metric compared; `auto` takes `accuracy` for classifiers and `r2` for regression.
+        max_drop: Largest loss over all rows, in the metric's unit, >= 0.
+        max_slice_drop: Largest loss on any slice with at least `evaluation.min_slice_rows` rows.
+        max_flip_rate: Largest share of rows whose predicted class changes, in [0, 1]; not for
+            regression.
+
+    A bound set to null is reported as NO_THRESHOLD.
+    """
+
+    metric: Metric | Literal["auto"] = "auto"
+    max_drop: Annotated[float, Field(ge=0)] | None = 0.005
+    max_slice_drop: Annotated[float, Field(ge=0)] | None = 0.02
+    max_flip_rate: Annotated[float, Field(ge=0, le=1)] | None = 0.02
+
+
+class CostGate(Section):
+    """Bounds on size and speed.
+
+    Attributes:
+        variant: Variant it holds for.
+        max_size_bytes: Of all files of the variant.
+        max_size_ratio: Size over the size of the same side's float32 (SavedModel: weight bytes
+            over float32 parameter bytes; TF Lite: file over the float32 TF Lite file).
+        max_p99_us_b1: 99th percentile latency of one row, microseconds.
+        max_p99_us_b100: 99th percentile latency of a batch of 100 rows, microseconds.
+        max_load_s: Seconds to load.
+        max_rss_bytes: Peak resident memory of the process that serves it.
+    """
+
+    variant: str
+    max_size_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_size_ratio: Annotated[float, Field(gt=0)] | None = None
+    max_p99_us_b1: Annotated[float, Field(gt=0)] | None = None
+    max_p99_us_b100: Annotated[float, Field(gt=0)] | None = None
+    max_load_s: Annotated[float, Field(gt=0)] | None = None
+    max_rss_bytes: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "CostGate":
+        if not any(v is not None for k, v in self.__dict__.items() if k.startswith("max_")):
+            raise ValueError(f"a cost gate must set at least one bound. Received: variant {self.variant}")
+        return self
+
+
+class ServingGate(Section):
+    """The infra check: load as the C++ server does, answer golden requests.
+
+    Attributes:
+        timeout_s: Seconds for load and inferences, > 0.
+        max_rss_bytes: Peak resident memory of the checking process.
+        tolerance: Largest |a - b| / max(1, |a|) against the golden values of the exported model; int8
+            weights are held to the variant gate and to `quantized_tolerance` instead.
+        quantized_tolerance: Same for `int8_weights`.
+    """
+
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    max_rss_bytes: Annotated[int, Field(gt=0)] | None = 4_000_000_000
+    tolerance: Annotated[float, Field(ge=0)] = 1e-5
+    quantized_tolerance: Annotated[float, Field(ge=0)] = 0.05
+
+
+class GatesConfig(Section):
+    """Every bound; what has none is reported as NO_THRESHOLD.
+
+    Attributes:
+        quality: Absolute bounds and bounds against the baseline.
+        variant: Drop and flip rate against float32.
+        cost: Size, latency, load time and memory.
+        serving: The infra check.
+        allow_unbounded: Whether a model whose quality has no bound may be pushed.
+    """
+
+    quality: tuple[QualityGate, ...] = ()
+    variant: VariantGate = VariantGate()
+    cost: tuple[CostGate, ...] = ()
+    serving: ServingGate = ServingGate()
+    allow_unbounded: bool = False

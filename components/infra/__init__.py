@@ -1,0 +1,1 @@
+"""Infra: load as the C++ server loads, answer golden requests, measure cost."""

@@ -1,0 +1,1 @@
+"""Ingest: from raw files to split, shuffled TFRecord shards."""

@@ -1,0 +1,79 @@
+"""What a node of the DAG is given and what it gives back, free of TFX and TensorFlow."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["NodeContext", "NodeResult", "emit"]
+
+_EVENTS_VARIABLE = "HEADRACE_EVENTS"
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """One execution of one node: paths in, paths out, and its own config.
+
+    Attributes:
+        node_id: Id of the node in `headrace.pipeline.graph`.
+        run_id: Id of the run.
+        inputs: Input name -> URIs of its artifacts, oldest first; an optional input may be empty.
+        outputs: Output name -> URI of an empty folder to write into.
+        config: Dotted config path -> that part of the run config as plain JSON values; holds
+            only the parts that the graph lists for this node.
+        temp_dir: A folder for scratch files; removed after the node.
+        beam_args: Arguments for Beam pipeline options, runner included.
+    """
+
+    node_id: str
+    run_id: str
+    inputs: Mapping[str, Sequence[str]]
+    outputs: Mapping[str, str]
+    config: Mapping[str, Any]
+    temp_dir: str
+    beam_args: Sequence[str] = ()
+
+    def input(self, name: str) -> str:
+        """Return the URI of the one artifact of input `name`."""
+        (uri,) = self.inputs[name]
+        return uri
+
+    def optional_input(self, name: str) -> str | None:
+        """Return the URI of input `name`, or None where nothing was resolved for it."""
+        uris = self.inputs.get(name, ())
+        return uris[0] if uris else None
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What a node found.
+
+    Attributes:
+        finding: A short phrase for the progress line, such as "336,776 rows in 3 splits".
+        properties: Output name -> custom properties to record on that artifact in MLMD.
+    """
+
+    finding: str = ""
+    properties: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
+
+
+def emit(kind: str, **values: Any) -> None:
+    """Report progress of the running node, for the terminal and for logs.
+
+    The scheduler names a file in the environment; each event is one JSON line appended to it.
+    Without one (a cluster step) the line goes to stderr, where the platform's log keeps it.
+
+    Args:
+        kind: What happened, for instance "epoch", "trial", "variant" or "rows".
+        **values: JSON-serialisable details. `done` and `total` drive a progress bar, `text` is
+            shown as it is.
+    """
+    line = json.dumps({"kind": kind, **values}, default=str)
+    path = os.environ.get(_EVENTS_VARIABLE)
+    if path:
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    else:
+        print(line, file=sys.stderr, flush=True)

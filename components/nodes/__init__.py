@@ -1,0 +1,1 @@
+"""The thin TFX glue over the plain functions of components."""

@@ -1,0 +1,1 @@
+"""Parity: one tolerance and golden values for every pair of runtimes."""

@@ -1,0 +1,1 @@
+"""Push: atomic publication to the TF Serving and TF Lite layouts, with sums."""

@@ -1,0 +1,1 @@
+"""Quantization: the variants of one trained model, each checked for stripped weights."""

@@ -1,0 +1,1 @@
+"""Tuning: a Keras Tuner search over the fields that the config declares."""

@@ -1,0 +1,1 @@
+"""Validation: statistics, schema, anomalies and the data gate."""

@@ -1,0 +1,25 @@
+"""The `validation` section: the schema that data must keep, and how far splits may differ."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from headrace.data.section import Section
+
+__all__ = ["ValidationConfig"]
+
+
+class ValidationConfig(Section):
+    """Rules of the data gate.
+
+    Attributes:
+        schema_path: TFMD schema in text form; relative to the config file's folder. By default
+            `<config name>.schema.pbtxt` beside the config, inferred and written by the first run.
+        max_skew: Largest distance between train and eval: L-infinity for categories,
+            Jensen-Shannon divergence for numbers, in (0, 1]. None: not checked.
+        skew_is_error: Whether skew beyond `max_skew` stops the run (else it is a warning).
+    """
+
+    schema_path: str | None = None
+    max_skew: Annotated[float, Field(gt=0, le=1)] | None = 0.2
+    skew_is_error: bool = False

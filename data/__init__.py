@@ -1,0 +1,1 @@
+"""Dataset and feature specs, readers and sample datasets."""

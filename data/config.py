@@ -1,0 +1,123 @@
+"""The `data` section: where the rows are, what the columns are, and how they are split."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .section import Section
+
+__all__ = ["ColumnSplit", "CsvOptions", "DataConfig", "HashSplit", "RawType", "Split", "Task", "TimeSplit"]
+
+RawType = Literal["int", "float", "string"]
+"""Type of a raw column. Missing is null in files, NaN in float32 tensors, "" in string tensors."""
+
+Task = Literal["binary", "multiclass", "regression"]
+
+SPLITS = ("train", "eval", "test")
+
+
+class CsvOptions(Section):
+    """How to read delimited text (RFC 4180 quoting)."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    null_values: tuple[str, ...] = ("", "NA", "NaN", "nan", "null", "NULL")
+
+
+class HashSplit(Section):
+    """Assign each row by a hash of key columns, so that a row never changes its split.
+
+    Attributes:
+        key: Columns whose values are hashed; rows with equal keys share a split. Empty: all
+            columns that the config uses (identical rows then share a split).
+        train: Share of rows for training, in (0, 1).
+        eval: Share for model selection, thresholds and early stopping, in (0, 1).
+        test: Share that gates and reports are judged on, in (0, 1). The three sum to 1.
+    """
+
+    method: Literal["hash"] = "hash"
+    key: tuple[str, ...] = ()
+    train: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> "HashSplit":
+        total = self.train + self.eval + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"`train`, `eval` and `test` must sum to 1. Received: {total:g}")
+        return self
+
+
+class ColumnSplit(Section):
+    """Assign each row by the value of a column. Rows with other values are an error."""
+
+    method: Literal["column"] = "column"
+    column: str
+    train: tuple[str, ...] = ("train",)
+    eval: tuple[str, ...] = ("eval",)
+    test: tuple[str, ...] = ("test",)
+
+
+class TimeSplit(Section):
+    """Assign each row by time: train before `eval_from`, test from `test_from` on.
+
+    Attributes:
+        column: A column of ISO 8601 dates or date-times (sorts as text), or of numbers.
+        eval_from: First time of the eval split, inclusive.
+        test_from: First time of the test split, inclusive; after `eval_from`.
+    """
+
+    method: Literal["time"] = "time"
+    column: str
+    eval_from: str | int | float
+    test_from: str | int | float
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TimeSplit":
+        if isinstance(self.eval_from, str) != isinstance(self.test_from, str):
+            raise ValueError("`eval_from` and `test_from` must both be dates or both be numbers")
+        if not self.eval_from < self.test_from:  # type: ignore[operator]
+            raise ValueError(
+                f"`eval_from` must be before `test_from`. Received: {self.eval_from} and {self.test_from}"
+            )
+        return self
+
+
+Split = Annotated[HashSplit | ColumnSplit | TimeSplit, Field(discriminator="method")]
+
+
+class DataConfig(Section):
+    """Rows, columns and splits.
+
+    Attributes:
+        path: A file, a folder or a glob; relative paths start at the config file's folder.
+        format: File format; `auto` decides by extension (.csv, .tsv, .csv.gz, .parquet).
+        csv: Options for delimited text.
+        columns: Declared types of raw columns. A column that is not declared is `float` where
+            only numeric features use it and `string` otherwise.
+        label: Name of the label column.
+        task: What is predicted. `binary` wants two label values, `regression` a number.
+        classes: Label values in output order, as text. Empty: found during ingest, sorted
+            (as numbers where all are numbers). For `binary` the last one is the positive class.
+        weight: Name of a column of example weights (>= 0), used in training, metrics and gates.
+        split: How rows are divided.
+        shards: TFRecord files per split, >= 1.
+    """
+
+    path: str
+    format: Literal["auto", "csv", "parquet"] = "auto"
+    csv: CsvOptions = CsvOptions()
+    columns: dict[str, RawType] = {}
+    label: str
+    task: Task = "binary"
+    classes: tuple[str, ...] = ()
+    weight: str | None = None
+    split: Split = HashSplit()
+    shards: Annotated[int, Field(ge=1, le=1024)] = 4
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_as_text(cls, value: object) -> object:
+        # YAML reads 0 and 1 as numbers; label values are compared as text.
+        return tuple(str(item) for item in value) if isinstance(value, list | tuple) else value
