@@ -53,11 +53,12 @@ types: setup ## mypy, strict
 imports: setup ## the contracts between rooms
 	$(BIN)/lint-imports
 
-lock: setup ## resolve requirements.in into requirements.lock
+lock: setup ## resolve requirements.in into requirements.lock; ARGS=--upgrade renews every pin
+	@cp requirements.lock build/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links $(ARGS) --output-file build/requirements.lock requirements.in
 	@{ echo '# Made by `make lock` from requirements.in. Do not edit.'; \
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-emit-find-links requirements.in; } > build/requirements.lock
-	@mv build/requirements.lock requirements.lock
+	   cat build/requirements.lock; } > requirements.lock
 
 clean: ## remove what was built, but not runs/ and push/
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

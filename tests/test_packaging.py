@@ -1,0 +1,62 @@
+"""What is installed under the name headrace, and what with it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def read_requirement_names(extra: str) -> set[str]:
+    """The distributions that `headrace[extra]` asks for; the plain install for an empty `extra`."""
+    wanted = f'extra == "{extra}"' if extra else ""
+    found = set()
+    for line in importlib.metadata.requires("headrace") or []:
+        requirement, _, marker = line.partition(";")
+        if marker.strip() == wanted:
+            found.add(re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0].lower())
+    return found
+
+
+@pytest.mark.parametrize("extra", ["", "lite"])
+def test_light_installs_ask_for_no_tensorflow(extra: str) -> None:
+    names = read_requirement_names(extra)
+    assert names, "the extra is empty or unknown"
+    assert not names & {"tensorflow", "tfx", "keras", "apache-beam", "kfp"}
+
+
+def test_all_is_every_extra_but_dev() -> None:
+    parts = [read_requirement_names(extra) for extra in ("lite", "serving", "pipeline", "kubeflow")]
+    assert read_requirement_names("all") == set().union(*parts)
+
+
+def test_lock_names_no_host() -> None:
+    assert not re.findall(r"https?://\S+|--(?:extra-)?index-url|--find-links", LOCK)
+
+
+def test_lock_has_a_hash_for_every_pin() -> None:
+    pins = re.findall(r"^[a-z0-9][\w.-]*==.*(?:\n .*)*", LOCK, flags=re.MULTILINE)
+    assert len(pins) > 200
+    assert [pin.split()[0] for pin in pins if "--hash=sha256:" not in pin] == []
+
+
+def test_lock_answers_every_requirement() -> None:
+    lines = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
+    asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines if line and line[0] != "#"}
+    locked = set(re.findall(r"^([a-z0-9][\w.-]*)==", LOCK, flags=re.MULTILINE))
+    assert asked - locked == set()
+
+
+def test_contracts_and_typing_cover_every_room() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    contracts = config["tool"]["importlinter"]["root_packages"]
+    assert {name.removeprefix("headrace.") for name in contracts} == rooms
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert set(re.search(r"^ROOMS := (.*)$", makefile, flags=re.MULTILINE)[1].split()) == rooms
