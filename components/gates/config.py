@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from headrace.data.section import Section
 
@@ -28,11 +28,23 @@ class QualityGate(Section):
     """
 
     metric: Metric
-    slice: dict[str, str] = {}
+    slice: dict[str, str] = Field(default_factory=dict)
     every_slice: bool = False
     min: float | None = None
     max: float | None = None
     max_drop: float | None = None
+
+    @field_validator("slice", mode="before")
+    @classmethod
+    def _values_as_text(cls, value: object) -> object:
+        # YAML reads `month: 1` as a number; slices are compared as text.
+        return {key: str(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "QualityGate":
+        if self.slice and self.every_slice:
+            raise ValueError(f"give at most one of `slice` and `every_slice`. Received: slice {self.slice}")
+        return self
 
 
 class VariantGate(Section):
