@@ -1,0 +1,134 @@
+"""What the label and weight columns must be, and what was counted of them."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.data.config import SPLITS, DataConfig
+from headrace.data.errors import DataRejected
+from headrace.data.readers.block import Block
+from headrace.data.readers.values import first_true
+
+__all__ = ["LabelTally", "sort_classes"]
+
+_MAX_CLASSES = 10_000
+
+
+class LabelTally:
+    """Checks labels and weights block by block, then all that was seen.
+
+    Args:
+        data: The `data` section.
+    """
+
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._missing = 0
+        self._first_missing = ""
+        self._low: float | None = None
+        self._high: float | None = None
+        self.counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+
+    def check(self, block: Block) -> None:
+        """Check the rows of a block.
+
+        Raises:
+            DataRejected: If a label is not a declared class, or a weight is missing or negative.
+        """
+        labels = block.batch.column(self._data.label)
+        if labels.null_count:
+            self._first_missing = self._first_missing or block.place(first_true(labels.is_null()) or 0)
+            self._missing += labels.null_count
+        if self._data.task == "regression":
+            limits = pc.min_max(labels)
+            low, high = limits["min"].as_py(), limits["max"].as_py()
+            if low is not None:
+                self._low = low if self._low is None else min(low, self._low)
+                self._high = high if self._high is None else max(high, self._high)
+        elif self._data.classes:
+            known = pc.is_in(labels, value_set=pa.array([*self._data.classes, None], pa.string()))
+            if (at := first_true(pc.invert(known))) is not None:
+                raise DataRejected(
+                    f"label {self._data.label!r} must be one of {_listed(self._data.classes)} (data.classes). "
+                    f"Received: {labels[at].as_py()!r} ({block.place(at)})"
+                )
+        if self._data.weight is not None:
+            self._check_weights(block, block.batch.column(self._data.weight))
+
+    def count(self, split: str, labels: pa.Array) -> None:
+        """Count the labels of rows that went to `split`."""
+        if self._data.task == "regression":
+            return
+        for item in pc.value_counts(labels):
+            if (value := item["values"].as_py()) is not None:
+                self.counts[split][value] += item["counts"].as_py()
+        if len(self.counts[split]) > _MAX_CLASSES:
+            raise DataRejected(
+                f"a classification label must have at most {_MAX_CLASSES} values. Received: more (data.label: "
+                f"{self._data.label})",
+                "for a number to predict set `data.task: regression`",
+            )
+
+    def classes(self) -> list[str] | None:
+        """Return the classes in output order (None for regression) once all rows were seen.
+
+        Raises:
+            DataRejected: If labels are missing, too few or too many, or absent from training.
+        """
+        name = self._data.label
+        if self._missing:
+            raise DataRejected(
+                f"every row must have a label. Received: {self._missing:,} rows without {name!r}, the first at "
+                f"{self._first_missing}",
+                "drop those rows, or correct `data.csv.null_values`",
+            )
+        if self._data.task == "regression":
+            if self._low == self._high:
+                raise DataRejected(
+                    f"the label must vary. Received: {self._low} in every row (column {name!r})"
+                )
+            return None
+        seen = sum(self.counts.values(), Counter())
+        if len(seen) < 2:
+            raise DataRejected(
+                f"the label must have at least two classes. Received: {_listed(seen)} in every row (column {name!r})"
+            )
+        if self._data.task == "binary" and len(seen) > 2:
+            raise DataRejected(
+                f"a binary label must have two classes. Received: {len(seen)}, {_listed(seen)} (column {name!r})",
+                "set `data.task` to multiclass, or to regression for a number",
+            )
+        classes = list(self._data.classes) or sort_classes(seen)
+        for label in classes:
+            if not self.counts[SPLITS[0]][label]:
+                rows = ", ".join(f"{self.counts[split][label]:,} {split}" for split in SPLITS)
+                raise DataRejected(
+                    f"every class must occur in the training split. Received: class {label!r} with {rows} rows "
+                    f"(column {name!r})"
+                )
+        return classes
+
+    def _check_weights(self, block: Block, weights: pa.Array) -> None:
+        bad = first_true(pc.fill_null(pc.less(weights, 0), True))
+        if bad is not None:
+            value = weights[bad].as_py()
+            raise DataRejected(
+                f"example weights must be >= 0. Received: {'no value' if value is None else value} in column "
+                f"{self._data.weight!r} ({block.place(bad)})"
+            )
+
+
+def sort_classes(labels: Iterable[str]) -> list[str]:
+    """Sort label values: as numbers where all are numbers, else as text."""
+    values = sorted(labels)
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        return values
+
+
+def _listed(values: Iterable[str]) -> str:
+    names = sort_classes(values)
+    return ", ".join(repr(name) for name in names[:8]) + (", ..." if len(names) > 8 else "")

@@ -1,0 +1,185 @@
+"""The ingest node: from files to shuffled TFRecord splits."""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from headrace.components.features.columns import column_usages
+from headrace.components.features.config import FeaturesConfig
+from headrace.components.node import NodeContext, NodeResult, emit
+from headrace.data.columns import ColumnPlan, plan_columns
+from headrace.data.config import SPLITS, DataConfig
+from headrace.data.errors import DataRejected, EnvironmentProblem
+from headrace.data.readers.rows import read_blocks
+from headrace.data.source import Source, check_source
+
+from .fingerprint import combine_digests, digest_files
+from .labels import LabelTally
+from .shuffle import Spill, bucket_count
+from .split import assign_splits
+from .tfrecord import write_shards
+
+__all__ = ["Ingested", "ingest", "run"]
+
+_ARROW_TYPES = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
+_EVENT_INTERVAL_S = 1.0
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What was counted while reading.
+
+    Attributes:
+        rows: Split -> rows.
+        missing: Split -> column -> rows without a value.
+        classes: Label values in output order; None for regression.
+        counts: Split -> label value -> rows; None for regression.
+    """
+
+    rows: dict[str, int]
+    missing: dict[str, dict[str, int]]
+    classes: list[str] | None
+    counts: dict[str, dict[str, int]] | None
+
+
+def run(ctx: NodeContext) -> NodeResult:
+    """Read, check, split, shuffle and encode the rows of the config's data set."""
+    data = DataConfig.model_validate(ctx.config["data"])
+    features = TypeAdapter(FeaturesConfig).validate_python(ctx.config["features"])
+    plan = plan_columns(data, column_usages(features), ctx.config["evaluation.slices"])
+    source = check_source(data, plan)
+    folder = ctx.outputs["examples"]
+    with _all_or_nothing(folder) as partial:
+        found = ingest(source, data, plan, int(ctx.config["seed"]), partial, ctx.temp_dir)
+        summary = summarize(source, data, plan, found)
+        with open(os.path.join(partial, "ingest.json"), "w", encoding="utf-8") as stream:
+            json.dump(summary, stream, indent=1, ensure_ascii=False)
+    parts = ", ".join(f"{rows:,} {split}" for split, rows in found.rows.items())
+    return NodeResult(
+        f"{summary['rows']:,} rows: {parts}",
+        {"examples": {"rows": summary["rows"], "content_sha256": summary["sha256"]}},
+    )
+
+
+def ingest(
+    source: Source, data: DataConfig, plan: ColumnPlan, seed: int, folder: str, temp_dir: str
+) -> Ingested:
+    """Write the TFRecord shards of every split.
+
+    Args:
+        source: The files.
+        data: The `data` section.
+        plan: The columns that the config uses.
+        seed: Of the shuffle of the training split.
+        folder: Where `Split-*` folders are made.
+        temp_dir: For about as many bytes as the data has; left empty.
+
+    Raises:
+        DataRejected: If the content breaks a rule; nothing has been written then.
+    """
+    spill_dir = os.path.join(temp_dir, "spill")
+    os.makedirs(spill_dir)
+    try:
+        spill, found = _scatter(source, data, plan, seed, spill_dir)
+        done = 0
+        for split in SPLITS:
+            target = os.path.join(folder, f"Split-{split}")
+            os.makedirs(target)
+            write_shards(target, spill.read(split), found.rows[split], data.shards)
+            done += found.rows[split]
+            emit("rows", done=done, total=sum(found.rows.values()), text=f"wrote {split}")
+    finally:
+        shutil.rmtree(spill_dir, ignore_errors=True)
+    return found
+
+
+def summarize(source: Source, data: DataConfig, plan: ColumnPlan, found: Ingested) -> dict[str, Any]:
+    """Return the content of `ingest.json`."""
+    digests = digest_files(source.paths)
+    return {
+        "rows": sum(found.rows.values()),
+        "splits": found.rows,
+        "sha256": combine_digests(digests),
+        "files": [asdict(digest) for digest in digests],
+        "columns": [
+            {
+                "name": column.name,
+                "type": column.type,
+                "missing": {split: found.missing[split][column.name] for split in SPLITS},
+            }
+            for column in plan.columns
+        ],
+        "features": list(plan.features),
+        "label": {"name": data.label, "task": data.task, "classes": found.classes, "counts": found.counts},
+        "weight": data.weight,
+    }
+
+
+def _scatter(
+    source: Source, data: DataConfig, plan: ColumnPlan, seed: int, spill_dir: str
+) -> tuple[Spill, Ingested]:
+    """Read all rows once: check them, and spill them by split."""
+    names = [column.name for column in plan.columns]
+    schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in plan.columns])
+    buckets = bucket_count([(path, os.path.getsize(path)) for path in source.paths])
+    missing = {split: dict.fromkeys(names, 0) for split in SPLITS}
+    labels = LabelTally(data)
+    said = time.monotonic()
+    with Spill(spill_dir, schema, buckets, seed) as spill:
+        for block in read_blocks(source.paths, data, plan.read):
+            labels.check(block)
+            parts = spill.add(block.batch.select(names), assign_splits(block, data, plan))
+            for split, part in zip(SPLITS, parts, strict=True):
+                labels.count(split, part.column(data.label))
+                for name, column in zip(names, part.columns, strict=True):
+                    missing[split][name] += column.null_count
+            if time.monotonic() - said > _EVENT_INTERVAL_S:
+                said = time.monotonic()
+                rows = sum(spill.rows.values())
+                emit("rows", done=rows, text=f"read {rows:,} rows")
+    classes = labels.classes()
+    _check_splits(spill.rows, data)
+    counts = None
+    if classes is not None:
+        counts = {split: {label: labels.counts[split][label] for label in classes} for split in SPLITS}
+    return spill, Ingested(spill.rows, missing, classes, counts)
+
+
+def _check_splits(rows: dict[str, int], data: DataConfig) -> None:
+    for split in SPLITS:
+        if not rows[split]:
+            found = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+            raise DataRejected(
+                f"every split must have rows. Received: {found} (data.split, method {data.split.method})",
+                "change the bounds or shares of `data.split`",
+            )
+
+
+@contextmanager
+def _all_or_nothing(folder: str) -> Iterator[str]:
+    """Give a folder to write into; its content appears in `folder` only if no error was raised."""
+    partial = os.path.join(folder, _PARTIAL)
+    try:
+        os.makedirs(partial)
+        yield partial
+        for name in sorted(os.listdir(partial)):
+            os.replace(os.path.join(partial, name), os.path.join(folder, name))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason
+        raise EnvironmentProblem(
+            f"examples must be writable. Received: {reason} ({folder})",
+            "free disk space, or move `output.runs` to a larger disk" if full else "",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

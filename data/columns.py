@@ -1,0 +1,164 @@
+"""Which raw columns a config uses, in which role, and of what type."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .config import ColumnSplit, DataConfig, HashSplit, RawType, TimeSplit
+from .errors import ConfigError
+
+__all__ = ["ColumnPlan", "RawColumn", "Usage", "nearest", "plan_columns"]
+
+Usage = Literal["number", "category", "date"]
+"""How a feature reads a column: as a number, as a category, or as an ISO 8601 date."""
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """A column of the source and the type that it is read as."""
+
+    name: str
+    type: RawType
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """Every column that a config uses.
+
+    Attributes:
+        columns: Columns written to the examples: features, then label, weight and slice columns.
+        extra: Columns that only split the rows; read, never written.
+        features: Names of the columns that the model reads, in config order.
+        label: Name of the label column.
+        weight: Name of the weight column, or None.
+        key: Columns whose values a hash split hashes, in order; empty for other splits.
+    """
+
+    columns: tuple[RawColumn, ...]
+    extra: tuple[RawColumn, ...]
+    features: tuple[str, ...]
+    label: str
+    weight: str | None
+    key: tuple[str, ...]
+
+    @property
+    def read(self) -> tuple[RawColumn, ...]:
+        """All columns to read, the written ones first."""
+        return self.columns + self.extra
+
+    def type_of(self, name: str) -> RawType:
+        """Return the type of column `name`.
+
+        Raises:
+            KeyError: If the config does not use it.
+        """
+        for column in self.read:
+            if column.name == name:
+                return column.type
+        raise KeyError(name)
+
+
+def plan_columns(
+    data: DataConfig,
+    usages: Iterable[tuple[str, Usage]],
+    slices: Sequence[Sequence[str]] = (),
+) -> ColumnPlan:
+    """Combine what the sections say about columns.
+
+    A declared type wins. Otherwise a column is `float` where only numbers are read from it,
+    `string` where only categories or dates are, and `int` where both are. The label is `string` for
+    classification (label values are compared as text) and `float` for regression; the weight is
+    `float`. Where the config has no features (a user's own preprocessing function), every declared
+    column is one.
+
+    Args:
+        data: The `data` section.
+        usages: (column, usage) in the order of the features; see
+            `headrace.components.features.columns.column_usages`.
+        slices: Column names of each slice of `evaluation.slices`.
+
+    Raises:
+        ConfigError: If a column is used in ways that exclude each other.
+    """
+    found: dict[str, set[Usage]] = {}
+    for name, usage in usages:
+        found.setdefault(name, set()).add(usage)
+    if not found:
+        declared = (name for name in data.columns if name not in (data.label, data.weight))
+        found = {name: set() for name in declared}
+    for name, role in ((data.label, "label"), (data.weight, "weight")):
+        if name in found:
+            raise ConfigError(
+                f"the {role} must not be a feature. Received: column {name!r} (features, data.{role})",
+                "the model would read its own answer; take the column out of `features`",
+            )
+    if data.weight == data.label:
+        raise ConfigError(f"`data.weight` must not be the label. Received: {data.weight!r} (data.weight)")
+
+    types: dict[str, RawType] = {name: _feature_type(name, kinds, data) for name, kinds in found.items()}
+    types[data.label] = "float" if data.task == "regression" else "string"
+    if data.weight is not None:
+        types[data.weight] = "float"
+    for column in (name for names in slices for name in names):
+        types.setdefault(column, data.columns.get(column, "string"))
+    written = tuple(RawColumn(name, kind) for name, kind in types.items())
+    extra = _split_columns(data, types)
+    key: tuple[str, ...] = ()
+    if isinstance(data.split, HashSplit):
+        key = data.split.key or tuple(column.name for column in written)
+    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return a phrase that names the choice most like `name`, or all of a few, or nothing."""
+    known = list(choices)
+    folded = {choice.casefold().strip(): choice for choice in reversed(known)}
+    close = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {folded[close[0]]!r}?"
+    if not known:
+        return ""
+    shown = ", ".join(repr(choice) for choice in known[:12])
+    return f"it has {shown}{', ...' if len(known) > 12 else ''}"
+
+
+def _feature_type(name: str, kinds: set[Usage], data: DataConfig) -> RawType:
+    declared = data.columns.get(name)
+    if {"number", "date"} <= kinds:
+        raise ConfigError(
+            f"a column cannot be both a number and a date. Received: column {name!r} (features)"
+        )
+    if declared is not None:
+        if declared == "string" and "number" in kinds:
+            raise ConfigError(
+                f"a numeric feature needs an `int` or `float` column. Received: string (data.columns.{name})"
+            )
+        if declared != "string" and "date" in kinds:
+            raise ConfigError(
+                f"a date feature needs a `string` column. Received: {declared} (data.columns.{name})"
+            )
+        return declared
+    if kinds == {"number"}:
+        return "float"
+    return "int" if "number" in kinds else "string"
+
+
+def _split_columns(data: DataConfig, types: dict[str, RawType]) -> tuple[RawColumn, ...]:
+    """Return the columns that the split reads beyond `types`, and check those that it shares."""
+    split = data.split
+    if isinstance(split, TimeSplit):
+        is_text = isinstance(split.eval_from, str)
+        kind = types.get(split.column)
+        if kind is None:
+            return (RawColumn(split.column, "string" if is_text else "float"),)
+        if (kind == "string") != is_text:
+            wanted = "dates" if kind == "string" else "numbers"
+            raise ConfigError(
+                f"`eval_from` and `test_from` must be {wanted}, since column {split.column!r} is read as "
+                f"{kind}. Received: {split.eval_from!r} (data.split.eval_from)"
+            )
+        return ()
+    names = (split.column,) if isinstance(split, ColumnSplit) else split.key
+    fresh = (name for name in dict.fromkeys(names) if name not in types)
+    return tuple(RawColumn(name, data.columns.get(name, "string")) for name in fresh)

@@ -1,0 +1,1 @@
+"""Readers that stream Arrow record batches in bounded memory."""
