@@ -11,7 +11,14 @@ Every message follows one pattern: the rule, the value received, the place.
 
 from typing import ClassVar
 
-__all__ = ["ConfigError", "DataRejected", "EnvironmentProblem", "GateRejected", "HeadraceError", "error_for_code"]
+__all__ = [
+    "ConfigError",
+    "DataRejected",
+    "EnvironmentProblem",
+    "GateRejected",
+    "HeadraceError",
+    "error_for_code",
+]
 
 
 class HeadraceError(Exception):
