@@ -1,0 +1,143 @@
+"""The fitted transform as a trackable module: from serialized examples or raw columns to model inputs."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["FittedTransform", "parse_examples", "raw_feature_spec"]
+
+_DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+
+
+def raw_feature_spec(features: Mapping[str, Any]) -> dict[str, tf.io.VarLenFeature]:
+    """Return the parse spec of the raw columns, each of which may be absent.
+
+    Args:
+        features: Content of features.json.
+    """
+    return {column["name"]: tf.io.VarLenFeature(_DTYPES[column["type"]]) for column in features["raw"]}
+
+
+def parse_examples(serialized: Any, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse examples into the columns of the `serving_raw` signature.
+
+    Numbers travel as float32 there: integers beyond 2**24 in size lose their last digits.
+
+    Args:
+        serialized: string `[rows]`, serialized tf.Example.
+        features: Content of features.json.
+
+    Returns:
+        Column -> `[rows]`: float32 with NaN where missing, or string with "" where missing.
+    """
+    parsed = tf.io.parse_example(serialized, raw_feature_spec(features))
+    return {name: _densify(sparse) for name, sparse in parsed.items()}
+
+
+class FittedTransform(tf.Module):
+    """A fitted transform graph that other modules hold and export.
+
+    Its tables and vocabulary files are tracked, so a SavedModel that holds it copies them to its own
+    `assets/` and initialises them, in a TF1 session too.
+
+    Args:
+        transform_graph_dir: Folder of the `transform_graph` artifact.
+
+    Attributes:
+        features: Content of features.json.
+    """
+
+    def __init__(self, transform_graph_dir: str) -> None:
+        super().__init__(name="transform")
+        path = os.path.join(transform_graph_dir, "headrace", "features.json")
+        with tf.io.gfile.GFile(path) as stream:
+            features: dict[str, Any] = json.load(stream)
+        self._features_json = json.dumps(features)  # a dict attribute would be wrapped for tracking
+        self._imported = tf.saved_model.load(os.path.join(transform_graph_dir, "transform_fn"))
+        self._names = tuple(spec["name"] for spec in features["features"])
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """Content of features.json."""
+        return dict(json.loads(self._features_json))
+
+    def raw_signature(self) -> dict[str, tf.TensorSpec]:
+        """Return column -> spec of the raw tensors: shape `[None]`, float32 or string."""
+        return {
+            column["name"]: tf.TensorSpec(
+                [None], tf.string if column["type"] == "string" else tf.float32, name=column["name"]
+            )
+            for column in self.features["raw"]
+        }
+
+    def from_examples(self, serialized: Any) -> dict[str, Any]:
+        """Transform serialized tf.Examples; an absent feature is missing.
+
+        Args:
+            serialized: string `[rows]`.
+
+        Returns:
+            Name -> tensor as features.json lists them: dense float32 `[rows, width]`, index int64
+            `[rows, 1]`, indices int64 `[rows, width]`.
+        """
+        outputs = self.apply(tf.io.parse_example(serialized, raw_feature_spec(self.features)))
+        return {name: outputs[name] for name in self._names}
+
+    def from_raw(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Transform raw columns; NaN and "" are missing.
+
+        Args:
+            raw: Column -> `[rows]`, as `raw_signature` says.
+
+        Returns:
+            As `from_examples`.
+        """
+        types = {column["name"]: column["type"] for column in self.features["raw"]}
+        outputs = self.apply({name: _sparsify(raw[name], kind) for name, kind in types.items()})
+        return {name: outputs[name] for name in self._names}
+
+    def apply(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the transform graph as it is.
+
+        Args:
+            columns: Column -> SparseTensor `[rows, values]`. Columns left out (the label and the weight
+                when serving) are taken as missing.
+
+        Returns:
+            All outputs, label and weight included; of those whose column was left out the content
+            means nothing.
+        """
+        transform_fn = self._imported.transform_fn
+        (specs,) = transform_fn.structured_input_signature[0]
+        rows = next(iter(columns.values())).dense_shape[0]
+        inputs = {
+            name: columns[name] if name in columns else _all_missing(spec.dtype, rows)
+            for name, spec in specs.items()
+        }
+        return dict(transform_fn(inputs))
+
+
+def _all_missing(dtype: Any, rows: Any) -> Any:
+    return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0], dtype), tf.stack([rows, 0]))
+
+
+def _densify(sparse: Any) -> Any:
+    """Take the first value of each row: `[rows, values]` -> `[rows]`, NaN or "" where there is none."""
+    is_text = sparse.dtype == tf.string
+    values = sparse.values if is_text else tf.cast(sparse.values, tf.float32)
+    shape = tf.stack([sparse.dense_shape[0], tf.maximum(sparse.dense_shape[1], 1)])
+    return tf.sparse.to_dense(tf.SparseTensor(sparse.indices, values, shape), "" if is_text else float("nan"))[:, 0]
+
+
+def _sparsify(values: Any, kind: str) -> Any:
+    """Drop what is missing: `[rows]` -> SparseTensor `[rows, 1]` of the column's own type."""
+    present = tf.not_equal(values, "") if kind == "string" else tf.logical_not(tf.math.is_nan(values))
+    rows = tf.where(present)  # [present, 1]
+    return tf.SparseTensor(
+        tf.pad(rows, [[0, 0], [0, 1]]),
+        tf.cast(tf.boolean_mask(values, present), _DTYPES[kind]),
+        tf.stack([tf.shape(values, tf.int64)[0], 1]),
+    )
