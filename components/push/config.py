@@ -21,5 +21,7 @@ class PushConfig(Section):
 
     model_name: str | None = None
     serving: Literal["float32", "int8_weights"] | None = "int8_weights"
-    lite: Literal["tflite_float32", "tflite_float16", "tflite_dynamic_int8", "tflite_int8"] | None = "tflite_int8"
+    lite: Literal["tflite_float32", "tflite_float16", "tflite_dynamic_int8", "tflite_int8"] | None = (
+        "tflite_int8"
+    )
     warmup_rows: Annotated[int, Field(ge=1, le=1000)] = 32

@@ -1,0 +1,165 @@
+"""The manifest of a version folder: what is in it, where it came from, and whether it is whole."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from headrace.data.errors import EnvironmentProblem
+from headrace.data.section import canonical_json
+
+__all__ = [
+    "MANIFEST",
+    "FileEntry",
+    "Manifest",
+    "Side",
+    "content_digest",
+    "file_entries",
+    "files_digest",
+    "probe",
+    "read_manifest",
+]
+
+MANIFEST = "manifest.json"
+
+Side = Literal["serving", "lite"]
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a version folder.
+
+    Attributes:
+        path: POSIX path relative to the version folder.
+        size: Bytes.
+        sha256: Hex digest of the content.
+    """
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        model: Model name.
+        version: Version number, >= 1, the same on both sides.
+        side: TF Serving repository or TF Lite bundle.
+        variant: Variant published in this folder.
+        targets: Side -> variant of the whole push, null where it has no such side.
+        run_id: Run that made the model.
+        content_id: Identity of data, config, code, locked packages and seed.
+        content_sha256: Digest over the paths and sums of `files`.
+        gates: The gates that let it through.
+        files: Every file but the manifest itself, sorted by path.
+        rolled_back_from: For a rollback: the newest version before it, which it replaces.
+        restores: For a rollback: the version whose content this is.
+    """
+
+    model: str
+    version: int
+    side: Side
+    variant: str
+    targets: Mapping[str, str | None]
+    run_id: str
+    content_id: str | None
+    content_sha256: str
+    gates: Sequence[Mapping[str, Any]]
+    files: Sequence[FileEntry]
+    rolled_back_from: int | None = None
+    restores: int | None = None
+    schema_version: int = field(default=1)
+
+    def to_text(self) -> str:
+        """Return the JSON text of the manifest."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def file_entries(folder: Path) -> list[FileEntry]:
+    """List every regular file below `folder` but the manifest at its top, sorted by path."""
+    found = []
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST:
+            found.append(FileEntry(name, path.stat().st_size, _sha256(path)))
+    return sorted(found, key=lambda entry: entry.path)
+
+
+def content_digest(entries: Iterable[FileEntry]) -> str:
+    """Return one SHA-256 over paths and sums, equal for equal content whatever the order."""
+    return _digest((entry.path, entry.sha256) for entry in entries)
+
+
+def files_digest(files: Mapping[str, Path | bytes]) -> str:
+    """Return the `content_digest` that a folder made of `files` would have."""
+    return _digest(
+        (name, hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else _sha256(source))
+        for name, source in files.items()
+    )
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of a version folder, or None where there is none that can be read."""
+    try:
+        fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest(**{**fields, "files": [FileEntry(**entry) for entry in fields["files"]]})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def probe(folder: Path) -> Manifest:
+    """Re-read a version folder and compare it with its manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        EnvironmentProblem: If a file is missing, unlisted or different, or the main file is not what
+            its server expects.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise EnvironmentProblem(f"a version folder must hold a readable {MANIFEST}. Received: {folder}")
+    listed = {entry.path: entry for entry in manifest.files}
+    found = {entry.path: entry for entry in file_entries(folder)}
+    wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
+    if wrong:
+        raise EnvironmentProblem(
+            f"every file must have the size and sum of the manifest. Received: {', '.join(wrong[:5])}"
+            f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''} differ ({folder})"
+        )
+    if manifest.side == "serving" and "saved_model.pb" not in found:
+        raise EnvironmentProblem(f"a SavedModel must have saved_model.pb. Received: none ({folder})")
+    if manifest.side == "lite" and _identifier(folder / "model.tflite") != b"TFL3":
+        raise EnvironmentProblem(
+            f"model.tflite must carry the file identifier TFL3. Received: another or no file ({folder})"
+        )
+    return manifest
+
+
+def _digest(sums: Iterable[tuple[str, str]]) -> str:
+    return hashlib.sha256(canonical_json(sorted(sums)).encode()).hexdigest()
+
+
+def _identifier(path: Path) -> bytes:
+    """Return the flatbuffer file identifier (bytes 4 to 8), or b"" without a file."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8)[4:]
+    except FileNotFoundError:
+        return b""
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""The `push` node: publish the variants that passed every gate."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.components.gates.state import Gate, read_gates
+from headrace.components.node import NodeContext, NodeResult
+from headrace.data.errors import ConfigError, GateRejected
+
+from .config import PushConfig
+from .content import lite_files, serving_files
+from .manifest import Side
+from .publish import Bundle, Published, publish
+
+__all__ = ["run"]
+
+
+def run(ctx: NodeContext) -> NodeResult:
+    """Publish and write `pushed.json`.
+
+    Raises:
+        GateRejected: If the verdict is not push; the verdict node stops the run before this.
+        EnvironmentProblem: If publishing fails; nothing new is visible then.
+    """
+    config = PushConfig.model_validate(ctx.config["push"])
+    model = config.model_name or str(ctx.config["name"])
+    push_dir = str(ctx.config["output.push"])
+    if "://" in push_dir:
+        raise ConfigError(f"`output.push` must be a local folder. Received: {push_dir}")
+    gates_dir = Path(ctx.input("gates"))
+    verdict = json.loads((gates_dir / "verdict.json").read_text(encoding="utf-8"))
+    if verdict["verdict"] != "push":
+        raise GateRejected(f"only a model with the verdict push is published. Received: {verdict['verdict']}")
+    published = publish(
+        Path(push_dir),
+        model,
+        _bundles(ctx, verdict["targets"], read_gates(gates_dir / "gates.json")),
+        run_id=ctx.run_id,
+        content_id=ctx.config["content_id"],
+    )
+    folder = Path(ctx.outputs["pushed"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pushed.json").write_text(json.dumps(published.to_json(), indent=1) + "\n", encoding="utf-8")
+    properties: dict[str, str | int | float] = {
+        "pushed": int(bool(published.paths)),
+        "pushed_version": str(published.version),
+        "pushed_destination": str(next(iter(published.paths.values()), "")),
+        "created": int(published.created),
+    }
+    return NodeResult(finding=_finding(model, published), properties={"pushed": properties})
+
+
+def _bundles(ctx: NodeContext, targets: Mapping[str, str | None], gates: list[Gate]) -> dict[Side, Bundle]:
+    """Gather the content of every target."""
+    variants, infra = Path(ctx.input("variants")), Path(ctx.input("infra"))
+    bundles: dict[Side, Bundle] = {}
+    if serving := targets.get("serving"):
+        files = serving_files(Path(ctx.input("model")), variants, infra, serving)
+        bundles["serving"] = Bundle(serving, files, _relevant(gates, serving))
+    if lite := targets.get("lite"):
+        files = lite_files(Path(ctx.input("transform_graph")), variants, infra, lite)
+        bundles["lite"] = Bundle(lite, files, _relevant(gates, lite))
+    return bundles
+
+
+def _relevant(gates: list[Gate], variant: str) -> list[dict[str, Any]]:
+    """Return the gates that let this variant through: the data's, float32's quality, its own."""
+    return [
+        gate.to_json()
+        for gate in gates
+        if gate.variant in (None, variant) or (gate.kind == "quality" and gate.variant == "float32")
+    ]
+
+
+def _finding(model: str, published: Published) -> str:
+    if not published.paths:
+        return "no target is set, nothing is published"
+    what = ", ".join(f"{side}: {variant}" for side, variant in published.variants.items())
+    if published.created:
+        return f"{model} version {published.version} ({what})"
+    return f"{model} version {published.version} already holds this content ({what})"
