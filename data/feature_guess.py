@@ -1,0 +1,113 @@
+"""A sensible feature for a column that was seen once."""
+
+from dataclasses import dataclass
+
+from .profile import ColumnProfile
+from .yaml_text import scalar
+
+__all__ = ["Guess", "guess_feature", "share"]
+
+_FEW_CODES = 31  # months, days, hours, ratings: whole numbers that are as much names as amounts
+_FEW_VALUES = 10
+_MANY_VALUES = 1_000
+_MAX_MISSING = 0.98
+_ID_SHARE = 0.9
+_MIN_ROWS_FOR_ID = 50
+_SKEWED = 20
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A feature in YAML, or why the column was left out.
+
+    Attributes:
+        lines: Keys of the feature, as YAML lines; empty where the column is left out.
+        comment: What was seen.
+        is_category: Whether the feature is a category.
+    """
+
+    lines: tuple[str, ...]
+    comment: str
+    is_category: bool = False
+
+
+def guess_feature(profile: ColumnProfile) -> Guess:
+    """Choose kind and transform of one column, or leave it out with a reason."""
+    reason = _why_useless(profile)
+    if reason:
+        return Guess((), reason)
+    if profile.is_date:
+        parts = "[month, day_of_week, hour]" if profile.has_time else "[month, day_of_week]"
+        first, last = min(profile.days), max(profile.days)
+        seen = f"{len(profile.days):,} days from {first} to {last}"
+        return Guess(("kind: date", f"parts: {parts}"), _with_missing(seen, profile))
+    if profile.is_number and not (profile.is_whole and profile.low >= 0 and profile.distinct <= _FEW_CODES):
+        return _number(profile)
+    return _category(profile)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share as a percentage with up to two digits, never 0 or 100 unless exact."""
+    if part in (0, whole) or not whole:
+        return "0%" if not part else "100%"
+    percent = 100 * part / whole
+    if percent < 0.01:
+        return "<0.01%"
+    return ">99.99%" if percent > 99.99 else f"{percent:.3g}%" if percent < 10 else f"{percent:.1f}%"
+
+
+def _why_useless(profile: ColumnProfile) -> str:
+    if profile.present == 0:
+        return "no values"
+    if profile.distinct <= 1 and not profile.overflowed:
+        return _with_missing("one value in every row", profile)
+    if profile.missing > _MAX_MISSING * profile.rows:
+        return f"{share(profile.missing, profile.rows)} missing"
+    if profile.is_date or profile.present < _MIN_ROWS_FOR_ID or profile.unique_share < _ID_SHARE:
+        return ""
+    if profile.is_number:
+        is_id = profile.is_whole and profile.unique_share == 1
+        # A whole number that never repeats and fills its range is a row number or a key.
+        dense = profile.high - profile.low < 2 * profile.present
+        return f"an id: {_distinct(profile)} distinct whole numbers, none twice" if is_id and dense else ""
+    if profile.spaced > profile.present / 2 and profile.text_length > 20 * profile.present:
+        length = profile.text_length / profile.present
+        return f"free text: {_distinct(profile)} distinct, {length:.0f} characters on average"
+    return f"an id: {_distinct(profile)} distinct values in {profile.tracked_rows:,} rows"
+
+
+def _number(profile: ColumnProfile) -> Guess:
+    lines = ["kind: numeric"]
+    mean = profile.total / profile.present
+    if profile.missing:
+        lines += ["impute: median", "missing_indicator: true"]
+    if profile.low >= 0 and mean > 0 and profile.high > _SKEWED * mean:
+        lines.append("log: true # the largest value is far above the mean")
+    lines.append("scale: zscore")
+    kind = "whole numbers" if profile.is_whole else "numbers"
+    seen = f"{_distinct(profile)} distinct {kind} from {profile.low:g} to {profile.high:g}, mean {mean:.4g}"
+    return Guess(tuple(lines), _with_missing(seen, profile))
+
+
+def _category(profile: ColumnProfile) -> Guess:
+    seen = _with_missing(f"{_distinct(profile)} distinct values", profile)
+    if profile.overflowed or profile.distinct > _MANY_VALUES:
+        vocabulary = f"vocabulary: {{top_k: {_MANY_VALUES}, min_count: 5, oov_buckets: 16}}"
+        return Guess(("kind: categorical", vocabulary, "encode: embedding"), seen, True)
+    encode = "one_hot" if profile.distinct <= _FEW_VALUES else "embedding"
+    return Guess(("kind: categorical", f"encode: {encode}"), seen, True)
+
+
+def _distinct(profile: ColumnProfile) -> str:
+    return f"over {profile.distinct - 1:,}" if profile.overflowed else f"{profile.distinct:,}"
+
+
+def _with_missing(seen: str, profile: ColumnProfile) -> str:
+    if not profile.missing:
+        return seen
+    also = (
+        f" (written as {', '.join(map(scalar, sorted(profile.placeholders)))})"
+        if profile.placeholders
+        else ""
+    )
+    return f"{seen}; {share(profile.missing, profile.rows)} missing{also}"
