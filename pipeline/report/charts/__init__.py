@@ -1,0 +1,1 @@
+"""Inline SVG charts, one kind a file: values in, markup out."""

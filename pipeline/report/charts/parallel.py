@@ -1,0 +1,87 @@
+"""Tuner trials as parallel coordinates: one axis a hyperparameter, the last the score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ..numbers import finite, metric, significant
+from ..svg import Scale, element, polyline, span, svg, text
+
+__all__ = ["parallel"]
+
+_WIDTH, _HEIGHT = 760, 260
+_TOP, _BOTTOM = 40, 24
+
+
+def parallel(
+    trials: Sequence[Mapping[str, Any]], fields: Sequence[str], best: object, objective: str, label: str
+) -> Markup:
+    """Draw trials that have a score.
+
+    Args:
+        trials: `[{trial, values, score}]`.
+        fields: Dotted fields of `values`, left to right.
+        best: `trial` of the chosen one.
+        objective: Title of the last axis.
+        label: What a screen reader says.
+    """
+    gap = (_WIDTH - 150) / max(1, len(fields))
+    places = [70 + gap * index for index in range(len(fields) + 1)]
+    scales = [_axis([trial["values"].get(name) for trial in trials]) for name in fields]
+    scores = _axis([trial["score"] for trial in trials], metric)
+    parts = [
+        _drawn_axis(x, name, axis[1])
+        for x, name, axis in zip(places, [*fields, objective], [*scales, scores], strict=True)
+    ]
+    ordered = sorted(trials, key=lambda trial: trial["trial"] == best)
+    for trial in ordered:
+        values = [*(trial["values"].get(name) for name in fields), trial["score"]]
+        points = [
+            (x, scale[0](value))
+            for x, value, scale in zip(places, values, [*scales, scores], strict=True)
+            if value is not None
+        ]
+        settings = ", ".join(f"{name} {_words(trial['values'].get(name))}" for name in fields)
+        tip = f"trial {trial['trial']}: {settings}; {objective} {metric(trial['score'])}"
+        marks = [element("title", tip), polyline(points, "line"), polyline(points, "hover")]
+        marks += [element("circle", cx=x, cy=y, r=3, class_="dot") for x, y in points]
+        parts.append(
+            element("g", *marks, class_="series mark " + ("best" if trial["trial"] == best else "other"))
+        )
+    return svg(_WIDTH, _HEIGHT, *parts, label=label, class_="chart wide parallel")
+
+
+def _axis(values: Sequence[Any], shown: Any = None) -> tuple[Any, list[tuple[float, str]]]:
+    """Return (value -> y, [(y, label)]): numbers by size, anything else by its place in sorted text."""
+    start, end = _HEIGHT - _BOTTOM, _TOP
+    numbers = [finite(value) for value in values if value is not None]
+    if numbers and all(number is not None for number in numbers):
+        known = [number for number in numbers if number is not None]
+        low, high = span(known)
+        log = min(known) > 0 and max(known) / min(known) > 20
+        scale = Scale(low, high, start, end, log)
+        ends = sorted({min(known), max(known)})
+        return scale, [(scale(value), (shown or (lambda v: significant(v, 3)))(value)) for value in ends]
+    names = sorted({_words(value) for value in values})
+    place = {name: Scale(0, max(1, len(names) - 1), start, end)(index) for index, name in enumerate(names)}
+    return (lambda value: place[_words(value)]), [(y, name) for name, y in place.items()]
+
+
+def _drawn_axis(x: float, name: str, labels: Sequence[tuple[float, str]]) -> Markup:
+    parts = [element("line", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="axis")]
+    section, _, leaf = name.rpartition(".")
+    parts.append(text(x, 12, section, "middle", "tick"))
+    parts.append(text(x, 26, leaf, "middle", "title strong"))
+    parts += [
+        text(x + 8, y + (11 if y > _HEIGHT / 2 else -4) * 0 + 4, words, "start", "tick halo")
+        for y, words in labels
+    ]
+    return Markup("").join(parts)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " × ".join(_words(item) for item in value)
+    number = finite(value)
+    return significant(number, 3) if number is not None and not isinstance(value, int) else str(value)

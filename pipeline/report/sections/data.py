@@ -1,0 +1,213 @@
+"""The data: splits, label balance, anomalies, statistics by feature, skew."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ..charts.histogram import histogram, sparkline
+from ..charts.shares import shares
+from ..facts import Facts, dig
+from ..numbers import DASH, count, finite, percent, significant, size
+from ..statistics import skew
+from ..table import Cell, Column, Row, Table, number
+
+__all__ = ["data"]
+
+_MOST_CLASSES = 7
+_SPLIT_MARKS = {"train": "s0", "eval": "s1", "test": "s2"}
+
+
+def data(facts: Facts) -> dict[str, Any] | None:
+    """Return what is known of the rows."""
+    ingest = facts.evidence.get("ingest") or {}
+    known = facts.summary.get("data") or {}
+    splits = {
+        name: n
+        for name, n in (known.get("splits") or ingest.get("splits") or {}).items()
+        if finite(n) is not None
+    }
+    found = {
+        "splits": _splits(splits),
+        "label": _label(ingest.get("label") or {}),
+        "files": _files(ingest.get("files") or ()),
+        "anomalies": _anomalies(facts.evidence.get("anomalies")),
+        "features": _features(facts),
+        "sha256": known.get("sha256") or ingest.get("sha256"),
+    }
+    return found if any(value for value in found.values()) or facts.evidence.get("anomalies") == [] else None
+
+
+def _splits(splits: Mapping[str, float]) -> dict[str, Any] | None:
+    if not splits:
+        return None
+    marks = {name: _SPLIT_MARKS.get(name, f"s{index % 8}") for index, name in enumerate(splits)}
+    return {
+        "svg": shares([("rows", splits)], marks, "Rows of each split"),
+        "legend": [(name, marks[name], count(n)) for name, n in splits.items()],
+        "total": count(sum(splits.values())),
+    }
+
+
+def _label(label: Mapping[str, Any]) -> dict[str, Any] | None:
+    counts = label.get("counts")
+    if not isinstance(counts, Mapping) or not counts:
+        return None
+    totals: dict[str, float] = {}
+    for held in counts.values():
+        for name, n in held.items():
+            totals[str(name)] = totals.get(str(name), 0) + n
+    order = [str(name) for name in label.get("classes") or sorted(totals)]
+    kept = (
+        order
+        if len(order) <= _MOST_CLASSES + 1
+        else sorted(order, key=lambda name: -totals.get(name, 0))[:_MOST_CLASSES]
+    )
+    parts = kept + (["all others"] if len(kept) < len(order) else [])
+    marks = {name: f"s{index % 8}" for index, name in enumerate(parts)}
+    rows = []
+    for split, held in counts.items():
+        own: dict[str, float] = {name: held.get(name, 0) for name in kept}
+        if len(kept) < len(order):
+            own["all others"] = sum(held.values()) - sum(own.values())
+        rows.append((str(split), own))
+    return {
+        "name": label.get("name") or "label",
+        "svg": shares(rows, marks, f"Share of each class of {label.get('name')} by split"),
+        "legend": [(name, marks[name], "") for name in parts],
+    }
+
+
+def _files(files: Sequence[Mapping[str, Any]]) -> Table | None:
+    if not files:
+        return None
+    rows = [
+        Row([Cell(str(f.get("path"))), number(size(f.get("size_bytes")), finite(f.get("size_bytes"))), Cell(str(f.get("sha256") or DASH), css="mono hash")])
+        for f in files[:50]
+    ]  # fmt: skip
+    return Table(
+        [Column("File"), Column("Size", True), Column("SHA-256")], rows, "Files read", tall=len(rows) > 10
+    )
+
+
+def _anomalies(listed: Any) -> Table | None:
+    if not listed:
+        return None
+    columns = [
+        Column("Severity"),
+        Column("Feature"),
+        Column("Split"),
+        Column("Rule"),
+        Column("Expected"),
+        Column("Found"),
+        Column("Rows", True),
+    ]
+    rows = [
+        Row(
+            [
+                Cell("✕ Error" if item.get("severity") == "error" else "! Warning",
+                     css="chip FAIL" if item.get("severity") == "error" else "chip NO_THRESHOLD"),
+                Cell(str(item.get("feature")), css="mono"),
+                Cell(str(item.get("split") or DASH)),
+                Cell(str(item.get("rule") or DASH)),
+                Cell(str(item.get("expected") or DASH)),
+                Cell(str(item.get("found") or DASH)),
+                number(count(item.get("count")), finite(item.get("count"))),
+            ],
+            css="failing" if item.get("severity") == "error" else "",
+        )
+        for item in sorted(listed, key=lambda item: item.get("severity") != "error")
+    ]  # fmt: skip
+    return Table(columns, rows, "Anomalies", sortable=True, tall=len(rows) > 14)
+
+
+def _features(facts: Facts) -> dict[str, Any] | None:
+    statistics = facts.evidence.get("statistics") or {}
+    splits = [name for name in statistics if (statistics[name] or {}).get("features")]
+    if not splits:
+        return None
+    names = list(dict.fromkeys(name for split in splits for name in statistics[split]["features"]))
+    wanted = [*(facts.shown("ingest", "features") or ()), facts.shown("ingest", "label", "name")]
+    rank = {name: index for index, name in enumerate(wanted)}
+    names.sort(key=lambda name: rank.get(name, len(rank)))
+    limit = finite(dig(facts.summary, "config", "validation", "max_skew"))
+    columns = [
+        Column("Feature"), Column("Missing", True, "Share of rows without a value, by split"), Column("Values"),
+        *[Column(split.capitalize()) for split in splits],
+    ]  # fmt: skip
+    others = [split for split in splits if split != "train"] if "train" in splits else []
+    columns += [
+        Column(
+            f"Skew of {split}",
+            True,
+            "Distance from train in [0, 1]: Jensen-Shannon divergence of numbers, largest difference of a share for text",
+        )
+        for split in others
+    ]
+    label = facts.shown("ingest", "label", "name")
+    rows = [_feature(name, statistics, splits, others, limit, name == label) for name in names]
+    return {
+        "table": Table(columns, rows, "Statistics of every column", sortable=True),
+        "limit": significant(limit, 2) if limit else None,
+    }
+
+
+def _feature(
+    name: str,
+    statistics: Mapping[str, Any],
+    splits: Sequence[str],
+    others: Sequence[str],
+    limit: float | None,
+    label: bool,
+) -> Row:
+    held = {split: statistics[split]["features"].get(name) for split in splits}
+    first = next(item for item in held.values() if item)
+    missing = [item["missing"] for item in held.values() if item and item.get("missing") is not None]
+    worst = max(missing, default=None)
+    words = percent(worst, 2) if worst else "none"
+    spread = ", ".join(f"{split} {percent(item['missing'], 2)}" for split, item in held.items() if item)
+    kind = "label" if label else first["type"]
+    cells = [
+        Cell(name, note=kind, css="variant"),
+        number(words, worst, hint=spread, css="" if worst else "muted"),
+        _values(first),
+        *[Cell(_spark(name, split, held[split]), sort=None) for split in splits],
+    ]
+    for split in others:
+        one, other = held.get("train"), held[split]
+        apart = skew(one, other) if one and other else None
+        far = limit is not None and apart is not None and apart > limit
+        cells.append(
+            number(
+                significant(apart, 2) if apart is not None else DASH,
+                apart,
+                note="over the limit" if far else "",
+                css="far" if far else "",
+            )
+        )
+    return Row(cells)
+
+
+def _values(item: Mapping[str, Any]) -> Cell:
+    if item["type"] == "number":
+        low, middle, high = (significant(item.get(key), 4) for key in ("min", "median", "max"))
+        return Cell(
+            f"{low} · {middle} · {high}",
+            note=f"mean {significant(item.get('mean'), 4)}, std {significant(item.get('std'), 4)}",
+            hint="min · median · max",
+        )
+    common = item["top"][0][0] if item["top"] else DASH
+    share = item["top"][0][1] / item["present"] if item["top"] and item["present"] else None
+    return Cell(
+        f"{count(item['distinct'])} distinct", note=f"most often {str(common)[:24]}, {percent(share)}"
+    )
+
+
+def _spark(name: str, split: str, item: Mapping[str, Any] | None) -> Markup | str:
+    if not item:
+        return DASH
+    label = f"Distribution of {name} in {split}"
+    mark = _SPLIT_MARKS.get(split, "s3")
+    if item["type"] == "number":
+        return sparkline(item["histogram"]["edges"], item["histogram"]["counts"], mark, label) or DASH
+    return histogram([(str(value), n) for value, n in item["top"]], item["present"], mark, label) or DASH

@@ -1,0 +1,115 @@
+"""The gate table, failing gates first."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..facts import FAILING_FIRST, Facts, failing_first, slice_name
+from ..numbers import DASH, count, duration, finite, latency, metric, metric_title, percent, significant, size
+from ..table import Cell, Column, Row, Table, number
+
+__all__ = ["STATES", "bound", "chip", "gates", "value"]
+
+STATES = {
+    "FAIL": ("Fail", "✕"),
+    "SKIPPED": ("Skipped", "–"),
+    "NO_THRESHOLD": ("No threshold", "!"),
+    "NO_BASELINE": ("No baseline", "○"),
+    "PASS": ("Pass", "✓"),
+}
+"""State -> words and sign, so that colour is never alone."""
+
+_OPERATORS = {
+    "<=": "≤",
+    ">=": "≥",
+    "==": "=",
+    "!=": "≠",
+    "le": "≤",
+    "ge": "≥",
+    "lt": "<",
+    "gt": ">",
+    "eq": "=",
+}
+
+
+def gates(facts: Facts) -> dict[str, Any] | None:
+    """Return the table and the number of gates in each state."""
+    listed = failing_first(facts.summary.get("gates") or [])
+    if not listed:
+        return None
+    columns = [
+        Column("State"), Column("Kind"), Column("Variant"), Column("Slice"), Column("Metric"),
+        Column("Value", numeric=True), Column("Bound", numeric=True), Column("Reason"),
+    ]  # fmt: skip
+    tally = Counter(str(gate.get("state")) for gate in listed)
+    return {
+        "table": Table(
+            columns,
+            [_row(gate) for gate in listed],
+            "Gates",
+            sortable=True,
+            tall=len(listed) > 14,
+            id="gates",
+        ),
+        "counts": [
+            (state, *STATES.get(state, (state, "")), tally[state]) for state in FAILING_FIRST if tally[state]
+        ],
+        "total": len(listed),
+    }
+
+
+def chip(state: str) -> dict[str, str]:
+    """Return what the template needs for a state chip."""
+    words, sign = STATES.get(state, (state.replace("_", " ").capitalize(), ""))
+    return {"state": state, "words": words, "sign": sign}
+
+
+def value(gate: Mapping[str, Any]) -> str:
+    """Format a gate's value in its metric's unit."""
+    return _in_unit(str(gate.get("metric") or ""), gate.get("value"))
+
+
+def bound(gate: Mapping[str, Any]) -> str:
+    """Format a gate's bound as "≥ 0.8050", or nothing where it has none."""
+    limit = gate.get("bound")
+    if not isinstance(limit, Mapping) or limit.get("value") is None:
+        return ""
+    operator = str(limit.get("op") or "")
+    return f"{_OPERATORS.get(operator, operator)} {_in_unit(str(gate.get('metric') or ''), limit['value'])}".strip()
+
+
+def _row(gate: Mapping[str, Any]) -> Row:
+    state = str(gate.get("state"))
+    words, sign = STATES.get(state, (state, ""))
+    rank = FAILING_FIRST.index(state) if state in FAILING_FIRST else len(FAILING_FIRST)
+    cells = [
+        Cell(f"{sign} {words}".strip(), sort=rank, css=f"chip {state}"),
+        Cell(str(gate.get("kind") or DASH)),
+        Cell(str(gate.get("variant") or DASH), css="mono"),
+        Cell(slice_name(gate.get("slice")), css="" if gate.get("slice") else "muted"),
+        Cell(metric_title(str(gate.get("metric") or DASH))),
+        number(value(gate), finite(gate.get("value"))),
+        number(bound(gate) or DASH, finite((gate.get("bound") or {}).get("value"))),
+        Cell(str(gate.get("reason") or ""), css="prose"),
+    ]
+    return Row(cells, keys={"state": state}, css="failing" if state == "FAIL" else "")
+
+
+def _in_unit(name: str, amount: Any) -> str:
+    """Format by what the metric's name says of its unit."""
+    known = finite(amount)
+    if known is None:
+        return DASH if amount is None else str(amount)
+    if name.endswith("_bytes"):
+        return size(known)
+    if "_us" in name or "latency" in name:
+        return latency(known)
+    if name.endswith("_s"):
+        return duration(known)
+    if "rate" in name:
+        return percent(known, 2)
+    if "diff" in name:
+        return significant(known, 2)
+    if any(word in name for word in ("anomal", "rows", "count")):
+        return count(known)
+    return metric(known)

@@ -1,0 +1,167 @@
+"""Learning curves, tuner trials and permutation importance."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..charts.bars import Bar, bars, cell_bar
+from ..charts.lines import Line, lines
+from ..charts.parallel import parallel
+from ..facts import Facts
+from ..numbers import DASH, count, duration, finite, metric, metric_title, significant
+from ..svg import thin
+from ..table import Cell, Column, Row, Table, number
+
+__all__ = ["importance", "training", "tuning"]
+
+_RATES = ("learning_rate", "lr")
+_MOST_PANELS = 6
+
+
+def importance(facts: Facts) -> dict[str, Any] | None:
+    """Return the drop of the main metric when each column is shuffled, largest first."""
+    listed = facts.shown("evaluation", "importance") or []
+    known = [(item, value) for item in listed if (value := finite(item.get("drop"))) is not None]
+    if not known:
+        return None
+    known.sort(key=lambda pair: -pair[1])
+    name = metric_title(str(known[0][0].get("metric") or "metric"))
+    drawn = []
+    for item, value in known[:30]:
+        std = finite(item.get("std")) or None
+        tip = f"{item.get('feature')}: {name} drops by {metric(value)}" + (
+            f" (standard deviation {significant(std, 2)})" if std else ""
+        )
+        drawn.append(Bar(str(item.get("feature")), value, metric(value), std, tip))
+    label = f"Permutation importance: drop of {name} when a column is shuffled"
+    return {"svg": bars(drawn, f"Drop of {name} when the column is shuffled", label), "metric": name}
+
+
+def training(facts: Facts) -> dict[str, Any] | None:
+    """Return learning curves, train and eval in one panel a metric."""
+    history = facts.evidence.get("history") or {}
+    epochs = [epoch for epoch in history.get("epochs") or () if epoch.get("logs")]
+    if not epochs:
+        return None
+    names = list(dict.fromkeys(key.removeprefix("val_") for epoch in epochs for key in epoch["logs"]))
+    monitor = str(history.get("monitor") or "").removeprefix("val_")
+    first = [name for name in ("loss", monitor) if name in names]
+    last = [name for name in names if name in _RATES]
+    ordered = list(dict.fromkeys([*first, *[n for n in names if n not in (*first, *last)]]))
+    panels = [*ordered[: _MOST_PANELS - len(last)], *last]
+    best = finite(history.get("best_epoch"))
+    return {
+        "panels": [{"title": metric_title(name), "svg": _panel(name, epochs, best)} for name in panels],
+        "facts": _history_facts(history, epochs),
+        "validated": any(key.startswith("val_") for epoch in epochs for key in epoch["logs"]),
+    }
+
+
+def tuning(facts: Facts) -> dict[str, Any] | None:
+    """Return the trials as a table and, with three or more, as parallel coordinates."""
+    trials = list(facts.evidence.get("trials") or ())
+    if not trials:
+        return None
+    best = facts.evidence.get("best") or {}
+    fields = list(dict.fromkeys(name for trial in trials for name in trial.get("values") or {}))
+    objective = str(best.get("objective") or "score")
+    scored = [trial for trial in trials if finite(trial.get("score")) is not None]
+    chosen = next(
+        (
+            t["trial"]
+            for t in scored
+            if t.get("values") == best.get("values") and t["score"] == best.get("score")
+        ),
+        None,
+    )
+    if chosen is None:
+        chosen = next(
+            (t["trial"] for t in scored if best.get("values") and t.get("values") == best["values"]), None
+        )
+    label = f"Tuner trials: hyperparameters and {objective}"
+    return {
+        "svg": parallel(scored, fields, chosen, objective, label) if len(scored) >= 3 and fields else None,
+        "table": _trials(trials, fields, chosen, objective),
+        "chosen": chosen,
+        "count": count(len(trials)),
+    }
+
+
+def _panel(name: str, epochs: Sequence[Mapping[str, Any]], best: float | None) -> Any:
+    xs = [float(epoch["epoch"]) for epoch in epochs]
+    drawn = []
+    for key, words, mark in ((name, "train", "s0"), (f"val_{name}", "eval", "s1")):
+        ys = [finite(epoch["logs"].get(key)) for epoch in epochs]
+        if any(y is not None for y in ys):
+            words = words if name not in _RATES else metric_title(name)
+            shown = significant if name in _RATES else metric
+            tips = [f"epoch {x:g}, {words}: {shown(y)}" for x, y in zip(xs, ys, strict=True)]
+            drawn.append(Line(words, mark, xs, ys, tips, dots=len(xs) <= 40))
+    steps = xs if len(xs) <= 8 else [round(x) for x in thin(xs, 6)]
+    at = (best, f"best: epoch {best:g}") if best is not None and min(xs) <= best <= max(xs) else None
+    room = (min(xs) - 0.3, max(xs) + 0.3)
+    positive = [line_y for line in drawn for line_y in line.ys if line_y]
+    log = name in _RATES and bool(positive) and max(positive) / min(positive) > 20
+    y_range = (min(positive) * 0.8, max(positive) * 1.25) if log else None
+    label = f"{metric_title(name)} by epoch"
+    return lines(
+        drawn, label, "Epoch", metric_title(name), room, y_range, at=at, x_ticks=steps, y_log=log, height=230
+    )
+
+
+def _history_facts(history: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    seconds = [finite(epoch.get("seconds")) for epoch in epochs]
+    found = [
+        ("Epochs", count(len(epochs))),
+        ("Best epoch", count(history.get("best_epoch"))),
+        ("Monitored", str(history.get("monitor") or DASH)),
+        ("Steps an epoch", count(history.get("steps_per_epoch"))),
+        ("Time in epochs", duration(sum(s for s in seconds if s is not None)) if any(seconds) else DASH),
+        ("Device", str(history.get("device") or DASH)),
+        ("Strategy", str(history.get("strategy") or DASH)),
+        ("Precision", str(history.get("precision") or DASH)),
+    ]
+    return [(name, value) for name, value in found if value != DASH]
+
+
+def _trials(
+    trials: Sequence[Mapping[str, Any]], fields: Sequence[str], chosen: object, objective: str
+) -> Table:
+    columns = [
+        Column("Trial"), *[Column(name.rpartition(".")[2].replace("_", " "), True, name) for name in fields],
+        Column(objective, True), Column("Epochs", True), Column("Time", True), Column("Status"),
+    ]  # fmt: skip
+    scores = [score for trial in trials if (score := finite(trial.get("score"))) is not None]
+    low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
+    rows = []
+    for trial in trials:
+        values = trial.get("values") or {}
+        score = finite(trial.get("score"))
+        # Trials differ in the third decimal: the bar spans worst to best, with a stub for the worst.
+        share = 0.08 + 0.92 * (score - low) / (high - low) if score is not None and high > low else None
+        own = trial.get("trial") == chosen and chosen is not None
+        cells = [
+            Cell(f"{trial.get('trial')}", note="chosen" if own else "", css="variant pushed" if own else "")
+        ]
+        cells += [_setting(values.get(name)) for name in fields]
+        cells += [
+            number(metric(score), score, note=cell_bar(share, 1.0), css="main"),
+            number(count(trial.get("epochs")), finite(trial.get("epochs"))),
+            number(duration(trial.get("seconds")), finite(trial.get("seconds"))),
+            Cell(str(trial.get("status") or DASH).lower()),
+        ]
+        rows.append(Row(cells))
+    return Table(columns, rows, "Tuner trials", sortable=True, tall=len(trials) > 14)
+
+
+def _setting(value: Any) -> Cell:
+    known = finite(value)
+    if known is not None:
+        return number(significant(known, 3) if isinstance(value, float) else count(known), known)
+    words = (
+        " × ".join(map(str, value))
+        if isinstance(value, list | tuple)
+        else DASH
+        if value is None
+        else str(value)
+    )
+    return Cell(words, sort=words)
