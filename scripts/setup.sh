@@ -8,6 +8,7 @@ set -euo pipefail
 # Raise when an environment built by an older version of this script must not be kept.
 readonly RECIPE=1
 readonly NEED_MIB=6000
+readonly OFFLINE='name resolution|dns error|could not resolve|network is unreachable|connection (refused|reset)|connect error|timed out|failed to fetch'
 readonly SUITE=trixie # the oldest Debian suite whose glibc (2.41) runs the wheels of ml-metadata and TFDV
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -25,17 +26,18 @@ fail() {
 
 # Runs a command silently; when it fails, turns its log into one line that says what to do.
 quietly() {
-    local what=$1
+    local what=$1 start output reason
     shift
+    start=$(wc -c <"$log")
     if "$@" >>"$log" 2>&1; then return; fi
-    local tail
-    tail=$(tail -n 60 "$log")
-    if grep -qiE 'no space left|disk quota' <<<"$tail"; then
+    output=$(tail -c +$((start + 1)) "$log")
+    if grep -qiE 'no space left|disk quota' <<<"$output"; then
         fail "$what ran out of disk space. Free about $((NEED_MIB / 1000)) GB and run it again."
-    elif grep -qiE 'name resolution|dns error|could not resolve|network is unreachable|connection (refused|reset)|connect error|timed out|failed to fetch' <<<"$tail"; then
-        fail "$what could not reach its package index. Check the network or the proxy, then run it again. Log: ${log#"$root"/}"
+    elif grep -qiE "$OFFLINE" <<<"$output"; then
+        fail "$what could not reach its package index. Check the network or the proxy, then run it again. Log: build/setup.log"
     fi
-    fail "$what failed: $(grep -E '[^[:space:]]' <<<"$tail" | tail -n 1 | cut -c 1-200) Log: ${log#"$root"/}"
+    reason=$(grep -m 1 -E '^(error|ERROR|E):' <<<"$output" || grep -E '[^[:space:]]' <<<"$output" | tail -n 1 || true)
+    fail "$what failed. ${reason:0:200} Log: build/setup.log"
 }
 
 find_python() {
@@ -82,20 +84,29 @@ configure_uv() {
     export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300} UV_NO_PROGRESS=1
 }
 
-make_venv() {
-    local python=$1 version package
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-        # Debian ships its interpreter without these two modules.
-        package=python$version-venv
-        if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-            fail "$python has no venv module. Run: sudo apt-get install $package"
-        fi
-        say "install $package"
-        quietly "apt-get update" apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive quietly "apt-get install $package" \
-            apt-get -qq install --no-install-recommends "$package"
+# Installs what Debian leaves out of its bare python3 and the environment cannot do without.
+add_debian_packages() {
+    local python=$1 version=$2 missing=()
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then missing+=("python$version-venv"); fi
+    # For pyfarmhash alone, which tensorflow-data-validation needs and which has no wheel for Linux.
+    if ! command -v g++ >/dev/null; then missing+=(g++); fi
+    if [[ ! -f $("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]]; then
+        missing+=("python$version-dev")
     fi
+    if ((${#missing[@]} == 0)); then return; fi
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+        fail "$python needs more of the system. Run: sudo apt-get install ${missing[*]}"
+    fi
+    say "install ${missing[*]}"
+    quietly "apt-get update" apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive quietly "apt-get install ${missing[*]}" \
+        apt-get -qq install --no-install-recommends "${missing[@]}"
+}
+
+make_venv() {
+    local python=$1 version
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    add_debian_packages "$python" "$version"
     say "create .venv with Python $version ($python)"
     rm -rf "$venv"
     # Copies, because the interpreter of an older glibc is patched below, and the original must stay as it is.
