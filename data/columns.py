@@ -1,6 +1,7 @@
 """Which raw columns a config uses, in which role, and of what type."""
 
 import difflib
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -87,10 +88,10 @@ def plan_columns(
     if not found:
         declared = (name for name in data.columns if name not in (data.label, data.weight))
         found = {name: set() for name in declared}
-    for name, role in ((data.label, "label"), (data.weight, "weight")):
-        if name in found:
+    for taken, role in ((data.label, "label"), (data.weight, "weight")):
+        if taken in found:
             raise ConfigError(
-                f"the {role} must not be a feature. Received: column {name!r} (features, data.{role})",
+                f"the {role} must not be a feature. Received: column {taken!r} (features, data.{role})",
                 "the model would read its own answer; take the column out of `features`",
             )
     if data.weight == data.label:
@@ -100,8 +101,8 @@ def plan_columns(
     types[data.label] = "float" if data.task == "regression" else "string"
     if data.weight is not None:
         types[data.weight] = "float"
-    for column in (name for names in slices for name in names):
-        types.setdefault(column, data.columns.get(column, "string"))
+    for name in itertools.chain.from_iterable(slices):
+        types.setdefault(name, data.columns.get(name, "string"))
     written = tuple(RawColumn(name, kind) for name, kind in types.items())
     extra = _split_columns(data, types)
     key: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """The `data` section: where the rows are, what the columns are, and how they are split."""
 
+import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -73,6 +74,12 @@ class TimeSplit(Section):
     eval_from: str | int | float
     test_from: str | int | float
 
+    @field_validator("eval_from", "test_from", mode="before")
+    @classmethod
+    def _dates_as_text(cls, value: object) -> object:
+        # YAML reads an unquoted 2026-01-31 as a date.
+        return value.isoformat() if isinstance(value, datetime.date) else value
+
     @model_validator(mode="after")
     def _in_order(self) -> "TimeSplit":
         if isinstance(self.eval_from, str) != isinstance(self.test_from, str):
@@ -108,7 +115,7 @@ class DataConfig(Section):
     path: str
     format: Literal["auto", "csv", "parquet"] = "auto"
     csv: CsvOptions = CsvOptions()
-    columns: dict[str, RawType] = {}
+    columns: dict[str, RawType] = {}  # noqa: RUF012 - pydantic copies it
     label: str
     task: Task = "binary"
     classes: tuple[str, ...] = ()
@@ -121,3 +128,14 @@ class DataConfig(Section):
     def _classes_as_text(cls, value: object) -> object:
         # YAML reads 0 and 1 as numbers; label values are compared as text.
         return tuple(str(item) for item in value) if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _classes_fit_task(self) -> "DataConfig":
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"`classes` must differ. Received: {list(self.classes)}")
+        if self.classes and self.task == "regression":
+            raise ValueError("`classes` must be empty for `task: regression`")
+        if len(self.classes) == 1 or (self.task == "binary" and len(self.classes) > 2):
+            wanted = "two values" if self.task == "binary" else "at least two values"
+            raise ValueError(f"`classes` must be empty or hold {wanted}. Received: {list(self.classes)}")
+        return self

@@ -150,7 +150,8 @@ def _split_lines(split: tuple[str, str, str] | None) -> list[str]:
     if split is not None:
         column, eval_from, test_from = split
         return [
-            "  # The model is judged on the latest rows, as it will be in use: about 80% train, 10% eval, 10% test.",
+            "  # The model is judged on the latest rows, as it will be in use: about 80% train, 10% eval and",
+            "  # 10% test.",
             "  split:",
             "    method: time",
             f"    column: {scalar(column)}",
@@ -158,8 +159,8 @@ def _split_lines(split: tuple[str, str, str] | None) -> list[str]:
             f'    test_from: "{test_from}"',
         ]
     return [
-        "  # Rows are split at random by a hash of their values, so identical rows share a split. Where several",
-        "  # rows belong together (one customer, one day), name the columns that say so in `key`.",
+        "  # Rows are split at random by a hash of their values, so identical rows share a split. Where",
+        "  # several rows belong together (one customer, one day), name the columns that say so in `key`.",
         "  split: {method: hash, train: 0.8, eval: 0.1, test: 0.1}",
     ]
 

@@ -84,7 +84,8 @@ def _classification(profile: ColumnProfile, judged: Mapping[str, int], where: st
     rate = most_rows / total
     rows = f"the rows {where}" if where else "the rows"
     gates = [
-        f"# Always answering {scalar(most)} is right for {100 * rate:.2f}% of {rows}; accuracy must be better.",
+        f"# Always answering {scalar(most)} is right for {100 * rate:.2f}% of {rows}; accuracy must",
+        "# be better.",
         f"- {{metric: accuracy, min: {min(math.ceil((rate + _MARGIN) * 1000) / 1000, 0.999):g}}}",
     ]
     if len(classes) == 2:
@@ -99,8 +100,8 @@ def _rare_positive(positive: str, rate: float) -> list[str]:
     if rate > 0.5:
         return []  # guessing already gives over 0.9 here
     return [
-        f"# Guessing gives a pr_auc of {rate:.4f}, the share of {scalar(positive)}. Accuracy says little about so",
-        f"# rare a class: the majority alone reaches {100 * (1 - rate):.2f}%.",
+        f"# Guessing gives a pr_auc of {rate:.4f}, the share of {scalar(positive)}. Accuracy says little",
+        f"# about so rare a class: the majority alone reaches {100 * (1 - rate):.2f}%.",
         f"- {{metric: pr_auc, min: {math.ceil(1500 * rate) / 1000:g}}}",
     ]
 

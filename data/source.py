@@ -180,8 +180,8 @@ def _check_first_rows(path: str, data: DataConfig, columns: Sequence[RawColumn])
         at = first_true(bad)
         if at is not None and count * 2 > known:
             raise ConfigError(
-                f"column {name!r} is read as a number. Received: {values[at].as_py()[:80]!r} and {count - 1} more "
-                f"texts in the first {len(values)} rows (row {at + 1} of {path})",
+                f"column {name!r} is read as a number. Received: {values[at].as_py()[:80]!r} and "
+                f"{count - 1} more texts in the first {len(values)} rows (row {at + 1} of {path})",
                 f"make its feature `kind: categorical`, or correct `data.columns.{name}`",
             )
 

@@ -51,8 +51,8 @@ class LabelTally:
             known = pc.is_in(labels, value_set=pa.array([*self._data.classes, None], pa.string()))
             if (at := first_true(pc.invert(known))) is not None:
                 raise DataRejected(
-                    f"label {self._data.label!r} must be one of {_listed(self._data.classes)} (data.classes). "
-                    f"Received: {labels[at].as_py()!r} ({block.place(at)})"
+                    f"label {self._data.label!r} must be one of {_listed(self._data.classes)} "
+                    f"(data.classes). Received: {labels[at].as_py()!r} ({block.place(at)})"
                 )
         if self._data.weight is not None:
             self._check_weights(block, block.batch.column(self._data.weight))
@@ -66,8 +66,8 @@ class LabelTally:
                 self.counts[split][value] += item["counts"].as_py()
         if len(self.counts[split]) > _MAX_CLASSES:
             raise DataRejected(
-                f"a classification label must have at most {_MAX_CLASSES} values. Received: more (data.label: "
-                f"{self._data.label})",
+                f"a classification label must have at most {_MAX_CLASSES} values. Received: more "
+                f"(data.label: {self._data.label})",
                 "for a number to predict set `data.task: regression`",
             )
 
@@ -80,8 +80,8 @@ class LabelTally:
         name = self._data.label
         if self._missing:
             raise DataRejected(
-                f"every row must have a label. Received: {self._missing:,} rows without {name!r}, the first at "
-                f"{self._first_missing}",
+                f"every row must have a label. Received: {self._missing:,} rows without {name!r}, "
+                f"the first at {self._first_missing}",
                 "drop those rows, or correct `data.csv.null_values`",
             )
         if self._data.task == "regression":
@@ -93,11 +93,13 @@ class LabelTally:
         seen = sum(self.counts.values(), Counter())
         if len(seen) < 2:
             raise DataRejected(
-                f"the label must have at least two classes. Received: {_listed(seen)} in every row (column {name!r})"
+                f"the label must have at least two classes. Received: {_listed(seen)} in every row "
+                f"(column {name!r})"
             )
         if self._data.task == "binary" and len(seen) > 2:
             raise DataRejected(
-                f"a binary label must have two classes. Received: {len(seen)}, {_listed(seen)} (column {name!r})",
+                f"a binary label must have two classes. Received: {len(seen)}, {_listed(seen)} "
+                f"(column {name!r})",
                 "set `data.task` to multiclass, or to regression for a number",
             )
         classes = list(self._data.classes) or sort_classes(seen)
@@ -105,8 +107,8 @@ class LabelTally:
             if not self.counts[SPLITS[0]][label]:
                 rows = ", ".join(f"{self.counts[split][label]:,} {split}" for split in SPLITS)
                 raise DataRejected(
-                    f"every class must occur in the training split. Received: class {label!r} with {rows} rows "
-                    f"(column {name!r})"
+                    f"every class must occur in the training split. Received: class {label!r} with "
+                    f"{rows} rows (column {name!r})"
                 )
         return classes
 

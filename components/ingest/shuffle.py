@@ -4,6 +4,7 @@ Rows go at random into buckets on disk; later each bucket, which does fit, is pe
 the buckets one after another then gives a uniform random order of all rows.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -93,7 +94,7 @@ class Spill:
             if end > start:
                 writer.write_batch(rows.slice(start, end - start))
         limits = [0, ends[self._buckets - 1], ends[self._buckets], ends[self._buckets + 1]]
-        parts = [rows.slice(a, b - a) for a, b in zip(limits, limits[1:], strict=False)]
+        parts = [rows.slice(a, b - a) for a, b in itertools.pairwise(limits)]
         for name, part in zip(SPLITS, parts, strict=True):
             self.rows[name] += part.num_rows
         return parts

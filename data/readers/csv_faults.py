@@ -34,7 +34,8 @@ def explain(error: Exception, path: str, data: DataConfig, columns: Sequence[Raw
         if (found := find_undecodable(path, encoding)) is not None:
             offset, line, byte = found
             return DataRejected(
-                f"text must be {encoding}. Received: byte 0x{byte:02x} at byte offset {offset} (line {line} of {path})",
+                f"text must be {encoding}. Received: byte 0x{byte:02x} at byte offset {offset} "
+                f"(line {line} of {path})",
                 "save the file as UTF-8, or set `data.csv.encoding` (latin-1, cp1252, ...)",
             )
         return _look_at_rows(path, data, columns) or _unknown(error, path)
@@ -67,7 +68,7 @@ def find_undecodable(path: str, encoding: str) -> tuple[int, int, int] | None:
 
 
 def line_of_row(path: str, delimiter: str, encoding: str, row: int) -> int | None:
-    """Return the line, from 1, on which row `row` (from 1 after the header) ends, or None if it is not found."""
+    """Return the line, from 1, on which row `row` (from 1 after the header) ends, or None if not found."""
     try:
         for number, line, _ in _rows(path, delimiter, encoding):
             if number == row:
@@ -90,7 +91,8 @@ def _look_at_rows(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> 
         place = f"row {number}, line {line} of {path}"
         if len(fields) != len(names):
             return DataRejected(
-                f"every row must have the {len(names)} fields of the header. Received: {len(fields)} ({place})",
+                f"every row must have the {len(names)} fields of the header. Received: {len(fields)} "
+                f"({place})",
                 "quote fields that hold the delimiter, or set `data.csv.delimiter`",
             )
         for index, name in places:
@@ -122,7 +124,7 @@ def _text(stream: IO[bytes], encoding: str) -> io.TextIOWrapper:
 
 
 def _unknown(error: Exception, path: str) -> HeadraceError:
-    if isinstance(error, OSError) and error.errno is None or isinstance(error, EOFError):
+    if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno is None):
         return DataRejected(f"a .gz file must decompress. Received: {error} ({path})")
     if "straddling" in str(error):
         return DataRejected(

@@ -60,7 +60,7 @@ def format_of(path: str, data: DataConfig) -> Format:
         ConfigError: If the format is `auto` and the extension is not known.
     """
     if data.format != "auto":
-        return cast(Format, data.format)
+        return data.format
     extension = _extension(path)
     if extension not in EXTENSIONS:
         raise ConfigError(

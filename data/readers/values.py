@@ -105,8 +105,8 @@ def _whole(block: Block, name: str, array: pa.Array) -> pa.Array:
         broken = first_true(pc.greater(pc.abs(array), MAX_EXACT_INT))
     if broken is not None:
         raise DataRejected(
-            f"an `int` column must hold whole numbers within ±2^53. Received: {array[broken].as_py()} in column "
-            f"{name!r} ({block.place(broken)})",
+            f"an `int` column must hold whole numbers within ±2^53. Received: {array[broken].as_py()} in "
+            f"column {name!r} ({block.place(broken)})",
             f"declare its type: set `data.columns.{name}` to float, or to string for codes",
         )
     return array.cast(pa.int64())
