@@ -16,7 +16,7 @@ from .state import read_gates
 
 __all__ = ["anomaly_table", "data", "model"]
 
-_COLUMNS = ("feature", "rule", "expected", "found", "count")
+_COLUMNS = ("split", "feature", "rule", "expected", "found", "count")
 _WIDEST = 60
 
 
@@ -57,7 +57,7 @@ def model(ctx: NodeContext) -> NodeResult:
 
 
 def anomaly_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return anomalies as lines of a table: feature, rule, expected, found, count."""
+    """Return anomalies as lines of a table: split, feature, rule, expected, found, count."""
     if not rows:
         return []
     cells = [_COLUMNS, *(tuple(_cell(row.get(name)) for name in _COLUMNS) for row in rows)]

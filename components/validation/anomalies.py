@@ -1,0 +1,178 @@
+"""The `validation` node: anomalies against the schema, train/eval skew, and the data gates."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from headrace.components.gates.state import Bound, Gate, write_gates
+from headrace.components.node import NodeContext, NodeResult
+
+from .explain import AnomalyRow, explain
+from .schema import SCHEMA_FILE
+from .schema_file import Origin, note_rejection, parse_schema, read_origin
+from .statistics import read_statistics
+
+__all__ = ["ANOMALIES_FILE", "judge_data", "measure_skew", "run"]
+
+ANOMALIES_FILE = "SchemaDiff.pb"
+
+Severity = Literal["error", "warning"]
+
+
+def run(ctx: NodeContext) -> NodeResult:
+    """Write `Split-*/SchemaDiff.pb`, `anomalies.json`, `skew.json`, `schema_origin.json`, `gates.json`.
+
+    Always finishes: the `data_verdict` node acts on the gates.
+    """
+    text = Path(ctx.input("schema"), SCHEMA_FILE).read_text(encoding="utf-8")
+    schema, origin = parse_schema(text, ctx.input("schema")), read_origin(text)
+    statistics = read_statistics(Path(ctx.input("statistics")))
+    unused = _unused_columns(schema, Path(ctx.input("examples"), "ingest.json"))
+    rows: list[AnomalyRow] = []
+    for split, entry in statistics.items():
+        anomalies = tfdv.validate_statistics(entry, schema)
+        rows += explain(split, anomalies, schema, entry, unused)
+        target = Path(ctx.outputs["anomalies"], f"Split-{split}")
+        target.mkdir(parents=True, exist_ok=True)
+        (target / ANOMALIES_FILE).write_bytes(anomalies.SerializeToString(deterministic=True))
+    rows += [
+        AnomalyRow(
+            "train", name, "column in the schema file", "warning", "listed", "inferred from this data", None
+        )
+        for name in origin.added
+    ]
+    max_skew: float | None = ctx.config["validation.max_skew"]
+    distances = measure_skew(statistics["train"], statistics["eval"], schema)
+    severity: Severity = "error" if ctx.config["validation.skew_is_error"] else "warning"
+    skewed = _skew_rows(distances, max_skew, severity)
+    gates = judge_data(rows, list(statistics), origin)
+    if max_skew is not None:
+        gates.append(_judge_skew(distances, max_skew, severity))
+    rows += skewed
+    _write(Path(ctx.outputs["gates"]), rows, distances, origin, gates)
+    if origin.path is not None and any(g.state == "FAIL" and g.metric == "anomalies" for g in gates):
+        note_rejection(origin.path)
+    errors = sum(row.severity == "error" for row in rows)
+    return NodeResult(
+        finding=f"{errors} errors, {len(rows) - errors} warnings against the {origin.origin} schema",
+        properties={"gates": {"errors": errors, "origin": origin.origin}},
+    )
+
+
+def judge_data(rows: Sequence[AnomalyRow], splits: Sequence[str], origin: Origin) -> list[Gate]:
+    """Judge the anomalies of every split.
+
+    Returns:
+        A gate a split: NO_BASELINE where the schema was inferred from this very data.
+    """
+    gates = []
+    for split in splits:
+        errors = [row for row in rows if row.split == split and row.severity == "error"]
+        keys, bound, value = {"split": split}, Bound("<=", 0.0), float(len(errors))
+        if origin.origin == "inferred":
+            reason = "the schema was inferred from this very data, so there is nothing to compare with."
+            gates.append(Gate("data", "anomalies", "NO_BASELINE", reason, None, keys, bound, value))
+        elif errors:
+            names = ", ".join(dict.fromkeys(row.feature for row in errors))
+            reason = f"{len(errors)} rules of the schema are broken, by {names}."
+            gates.append(Gate("data", "anomalies", "FAIL", reason, None, keys, bound, value))
+        else:
+            reason = "the data keeps every rule of the schema."
+            gates.append(Gate("data", "anomalies", "PASS", reason, None, keys, bound, value))
+    return gates
+
+
+def measure_skew(train: Any, held_out: Any, schema: Any) -> list[dict[str, Any]]:
+    """Measure how far the distributions of two splits are apart.
+
+    Args:
+        train: `DatasetFeatureStatisticsList` of the training split.
+        held_out: Same of the other split.
+        schema: `Schema` proto; its own comparators are ignored.
+
+    Returns:
+        `{feature, measure, value}`, the largest first: "l_infinity" (largest difference of a category's
+        share) for strings, "jensen_shannon" (base 2, over TFDV's histograms) for numbers; in [0, 1].
+    """
+    asked = schema_pb2.Schema()
+    asked.CopyFrom(schema)
+    for feature in asked.feature:
+        feature.ClearField("drift_comparator")
+        feature.ClearField("skew_comparator")
+        # A bound that every distance exceeds or meets makes TFDV report the distance.
+        measure = "infinity_norm" if feature.type == schema_pb2.BYTES else "jensen_shannon_divergence"
+        getattr(feature.skew_comparator, measure).threshold = 0.0
+    found = tfdv.validate_statistics(train, asked, serving_statistics=held_out)
+    distances = []
+    for info in found.drift_skew_info:
+        for measured in info.skew_measurements:
+            name = {1: "l_infinity", 2: "jensen_shannon"}.get(measured.type, str(measured.type))
+            distances.append(
+                {"feature": ".".join(info.path.step), "measure": name, "value": float(measured.value)}
+            )
+    return sorted(distances, key=lambda entry: (-entry["value"], entry["feature"]))
+
+
+def _judge_skew(distances: Sequence[Mapping[str, Any]], most: float, severity: Severity) -> Gate:
+    """Judge the largest distance between train and eval."""
+    bound, keys = Bound("<=", most), {"split": "eval"}
+    if not distances:
+        return Gate("data", "skew", "FAIL", "no distance could be measured.", None, keys, bound)
+    worst = distances[0]
+    distance = f"{worst['value']:.4g} ({worst['measure']})"
+    place = f"{worst['feature']} differs most between train and eval, by {distance}"
+    if bound.holds(worst["value"]):
+        reason = f"{place}; at most {most:g} is allowed."
+        return Gate("data", "skew", "PASS", reason, None, keys, bound, worst["value"])
+    if severity == "warning":
+        reason = f"{place}, beyond {most:g}; a warning, since `validation.skew_is_error` is false."
+        return Gate("data", "skew", "PASS", reason, None, keys, bound, worst["value"])
+    reason = f"{place}; at most {most:g} is allowed."
+    return Gate("data", "skew", "FAIL", reason, None, keys, bound, worst["value"])
+
+
+def _skew_rows(
+    distances: Sequence[Mapping[str, Any]], most: float | None, severity: Severity
+) -> list[AnomalyRow]:
+    return [
+        AnomalyRow(
+            "eval",
+            entry["feature"],
+            f"same distribution as in train ({entry['measure']})",
+            severity,
+            f"<= {most:g}",
+            f"{entry['value']:.4g}",
+            None,
+        )
+        for entry in distances
+        if most is not None and entry["value"] > most
+    ]
+
+
+def _unused_columns(schema: Any, ingest: Path) -> set[str]:
+    """Return the schema's columns that the config does not use and ingest therefore did not write."""
+    columns = {entry["name"] for entry in json.loads(ingest.read_text(encoding="utf-8"))["columns"]}
+    return {feature.name for feature in schema.feature} - columns
+
+
+def _write(
+    folder: Path,
+    rows: Sequence[AnomalyRow],
+    distances: Sequence[Mapping[str, Any]],
+    origin: Origin,
+    gates: Sequence[Gate],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = {
+        "anomalies.json": [row.to_json() for row in rows],
+        "skew.json": list(distances),
+        "schema_origin.json": origin.to_json(),
+    }
+    for name, document in documents.items():
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    write_gates(folder / "gates.json", gates)
