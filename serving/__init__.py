@@ -1,0 +1,1 @@
+"""Model repository layout, the embedded TF-Serving-compatible server and its clients."""
