@@ -1,0 +1,1 @@
+"""Compiles, submits, schedules and simulates the DAG on Kubeflow Pipelines v2."""
