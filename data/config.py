@@ -123,6 +123,15 @@ class DataConfig(Section):
     split: Split = HashSplit()
     shards: Annotated[int, Field(ge=1, le=1024)] = 4
 
+    @field_validator("split", mode="before")
+    @classmethod
+    def _split_method(cls, value: object) -> object:
+        # What a split names tells its method, where that is not said.
+        if isinstance(value, dict) and "method" not in value:
+            times = {"eval_from", "test_from"} & value.keys()
+            return {"method": "time" if times else "column" if "column" in value else "hash", **value}
+        return value
+
     @field_validator("classes", mode="before")
     @classmethod
     def _classes_as_text(cls, value: object) -> object:

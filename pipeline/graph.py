@@ -37,6 +37,7 @@ class Node:
         after: Nodes that must have succeeded, without an artifact passing.
         cached: Whether an earlier execution with the same key may stand in for a new one.
         gpu: Whether the node may see accelerators.
+        resumable: Whether scratch files outlive a kill, so that the next try goes on from them.
         memory_gib, cpu: What a cluster should reserve.
         retries: How often a cluster may try again.
         title: What the progress line says while it runs.
@@ -53,6 +54,7 @@ class Node:
     after: tuple[str, ...] = ()
     cached: bool = True
     gpu: bool = False
+    resumable: bool = False
     memory_gib: int = 2
     cpu: int = 1
     retries: int = 2
@@ -139,6 +141,7 @@ GRAPH: tuple[Node, ...] = (
         sources=("headrace.components.tuning", "headrace.components.training", "headrace.components.models"),
         packages=("keras-tuner", *_TF),
         gpu=True,
+        resumable=True,
         memory_gib=6,
         cpu=2,
     ),
@@ -156,6 +159,7 @@ GRAPH: tuple[Node, ...] = (
         sources=("headrace.components.training", "headrace.components.models"),
         packages=_TF,
         gpu=True,
+        resumable=True,
         memory_gib=6,
         cpu=2,
     ),
@@ -170,7 +174,11 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"variants": "Variants"},
         config=("data.task", "data.label", "variants", "seed"),
-        sources=("headrace.components.quantization", "headrace.components.models", "headrace.components.training"),
+        sources=(
+            "headrace.components.quantization",
+            "headrace.components.models",
+            "headrace.components.training",
+        ),
         packages=(*_TF, "litert-quantizer", "ai-edge-litert"),
         memory_gib=6,
     ),
@@ -244,6 +252,7 @@ GRAPH: tuple[Node, ...] = (
         title="Publish",
         run="headrace.components.push.run:run",
         inputs=(
+            Input("examples", "ingest", "examples"),
             Input("gates", "gates", "gates"),
             Input("model", "trainer", "model"),
             Input("variants", "variants", "variants"),
@@ -251,7 +260,7 @@ GRAPH: tuple[Node, ...] = (
             Input("transform_graph", "transform", "transform_graph"),
         ),
         outputs={"pushed": "PushedModel"},
-        config=("push", "output.push", "name", "content_id"),
+        config=("push", "output.push", "name", "identity"),
         sources=("headrace.components.push",),
         after=("verdict",),
         cached=False,

@@ -1,1 +1,1 @@
-"""The thin TFX glue over the plain functions of components."""
+"""Nodes: the thin TFX glue over the room functions."""

@@ -1,0 +1,32 @@
+"""Artifact types of the DAG by the names that the graph uses; TFX's own wherever there is one."""
+
+from tfx.types import artifact, standard_artifacts
+
+__all__ = ["Gates", "Infra", "Variants", "artifact_type"]
+
+
+class Variants(artifact.Artifact):
+    """Forms of one trained model: `variants.json` and a folder for each."""
+
+    TYPE_NAME = "headrace.Variants"
+
+
+class Gates(artifact.Artifact):
+    """Judged gates: `gates.json`, and for the model `verdict.json`."""
+
+    TYPE_NAME = "headrace.Gates"
+
+
+class Infra(artifact.Artifact):
+    """Result of loading and probing every variant: `infra.json`, golden and warm-up requests."""
+
+    TYPE_NAME = "headrace.Infra"
+
+
+_OWN = {"Variants": Variants, "Gates": Gates, "Infra": Infra}
+
+
+def artifact_type(name: str) -> type[artifact.Artifact]:
+    """Return the artifact class called `name` in the graph."""
+    found: type[artifact.Artifact] = _OWN.get(name) or getattr(standard_artifacts, name)
+    return found

@@ -1,0 +1,302 @@
+"""The command line: parse, call, print. Imports what is heavy only inside the command that needs it."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.data.errors import ConfigError, HeadraceError
+
+__all__ = ["main"]
+
+
+class _Commands(click.Group):
+    """Lists commands in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="headrace")
+@click.pass_context
+def _cli(context: click.Context, debug: bool) -> None:
+    """From data to gated, quantized models for TF Serving and TF Lite, by one config file."""
+    context.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    debug = "--debug" in sys.argv
+    try:
+        _cli.main(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except HeadraceError as error:
+        if debug:
+            raise
+        _print_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"error: {type(error).__name__}: {error}", err=True)
+        click.echo("this is a fault of headrace or of the machine; --debug shows where", err=True)
+        sys.exit(1)
+
+
+def _print_error(error: HeadraceError) -> None:
+    first, *rest = error.message.splitlines() or [""]
+    click.echo(click.style("error: ", fg="red", bold=True) + first, err=True)
+    for line in rest:
+        click.echo(f"       {line}", err=True)
+    if error.hint:
+        click.echo(click.style("hint:  ", fg="cyan") + error.hint, err=True)
+
+
+def _with_debug(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `--debug` also stand behind the command's name, where people type it."""
+
+    @click.option("--debug", is_flag=True, hidden=True, expose_value=False)
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+_overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a config value; may be repeated."
+)
+
+
+@_cli.command("init")
+@click.argument("data", type=click.Path())
+@click.option("--label", required=True, help="Column to predict.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    default=None,
+    help="Config file to write; default: beside you, named after the data.",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@_with_debug
+def _init(data: str, label: str, output: str | None, force: bool) -> None:
+    """Write a config from the data: types, cardinalities, missing values, task."""
+    from headrace.data.inference import infer_config
+
+    stem = os.path.basename(data.rstrip("/")).split(".")[0]
+    target = Path(output or f"{stem}.yaml")
+    if target.exists() and not force:
+        raise ConfigError(
+            f"`--output` must not exist yet. Received: {target}", "give another name, or --force"
+        )
+    text = infer_config(data, label, config_folder=str(target.absolute().parent))
+    target.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {target}")
+    click.echo(f"next: headrace run {target}")
+
+
+@_cli.command("validate")
+@click.argument("config", type=click.Path())
+@_overrides
+@_with_debug
+def _validate(config: str, overrides: tuple[str, ...]) -> None:
+    """Check a config, its files and its columns, in seconds."""
+    from .check import check
+    from .config import column_plan, load_config
+
+    loaded = load_config(config, overrides)
+    source = check(loaded)
+    plan = column_plan(loaded)
+    files = f"{len(source.paths)} file{'s' if len(source.paths) != 1 else ''}"
+    click.echo(
+        f"{config} is valid: {files}, {source.size_bytes / 1e6:.1f} MB, "
+        f"{len(plan.features)} feature columns, "
+        f"label {plan.label} ({loaded.data.task})"
+    )
+
+
+@_cli.command("run")
+@click.argument("config", type=click.Path())
+@_overrides
+@click.option("--force", is_flag=True, help="Take nothing from earlier runs.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print only {run_id, verdict, summary_path, report_path} on stdout.",
+)
+@_with_debug
+def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Run the pipeline: from data to pushed models."""
+    from .run import run
+
+    _print_result(run(config, overrides, cache=not force), as_json)
+
+
+@_cli.command("resume")
+@click.argument("run_id", metavar="RUN")
+@click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a JSON object on stdout.")
+@_with_debug
+def _resume(run_id: str, runs: str, as_json: bool) -> None:
+    """Go on with a run that was stopped or failed."""
+    from .run import find_run, run
+
+    request = find_run(runs, run_id)
+    _print_result(run(request["config_path"], request["overrides"], run_id=run_id), as_json)
+
+
+def _print_result(result: Any, as_json: bool) -> None:
+    if as_json:
+        keys = ("run_id", "verdict", "summary_path", "report_path")
+        click.echo(json.dumps({key: getattr(result, key) for key in keys}))
+    if result.error is not None:
+        _print_error(result.error)
+    if not as_json:
+        from .outcome import print_outcome
+
+        print_outcome(result)
+    if result.exit_code:
+        raise click.exceptions.Exit(result.exit_code)
+
+
+@_cli.command("node", hidden=True)
+@click.argument("node_id", metavar="ID")
+@click.option("--config", required=True, type=click.Path(), help="Config file.")
+@click.option("--run-id", required=True, help="Id of the run.")
+@_overrides
+@_with_debug
+def _node(node_id: str, config: str, run_id: str, overrides: tuple[str, ...]) -> None:
+    """Run one node of a run through TFX's launcher, as a cluster step does."""
+    from .config import load_config
+    from .graph import GRAPH
+    from .launch import launch_node
+
+    if node_id not in {node.id for node in GRAPH}:
+        raise ConfigError(f"node must be one of {', '.join(node.id for node in GRAPH)}. Received: {node_id}")
+    result = launch_node(load_config(config, overrides), node_id, run_id)
+    click.echo(f"{node_id} {result.state}: {result.finding}", err=True)
+
+
+@_cli.command("report")
+@click.argument("run_id", metavar="RUN", required=False)
+@click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
+@click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
+@_with_debug
+def _report(run_id: str | None, runs: str, open_it: bool) -> None:
+    """Tell where a run's report is (the latest run by default)."""
+    from .run import find_run, latest_run
+
+    chosen = run_id or latest_run(runs)
+    find_run(runs, chosen)
+    path = Path(runs) / chosen / "report.html"
+    if not path.exists():
+        raise ConfigError(f"a run must have ended to have a report. Received: {chosen}")
+    click.echo(path)
+    if open_it:
+        click.launch(path.absolute().as_uri())
+
+
+@_cli.command("why")
+@click.argument("run_id", metavar="RUN", required=False)
+@click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
+@_with_debug
+def _why(run_id: str | None, runs: str) -> None:
+    """Say why a run ended as it did: every gate with its state and reason."""
+    from .outcome import print_gates
+    from .run import find_run, latest_run
+
+    chosen = run_id or latest_run(runs)
+    find_run(runs, chosen)
+    print_gates(json.loads((Path(runs) / chosen / "summary.json").read_text(encoding="utf-8")))
+
+
+@_cli.command("predict")
+@click.argument("bundle", type=click.Path())
+@click.argument("rows", type=click.File("r"), default="-")
+@_with_debug
+def _predict(bundle: str, rows: Any) -> None:
+    """Predict JSON rows (one object a line) with a pushed TF Lite bundle, without TensorFlow."""
+    from .predict import predict_lines
+
+    for line in predict_lines(bundle, rows):
+        click.echo(line)
+
+
+@_cli.command("rollback")
+@click.argument("model")
+@click.option("--push", "push_dir", default="push", show_default=True, help="Folder that was pushed to.")
+@click.option(
+    "--to",
+    "version",
+    type=int,
+    default=None,
+    help="Version to publish again; default: the one before the latest.",
+)
+@_with_debug
+def _rollback(model: str, push_dir: str, version: int | None) -> None:
+    """Publish an older version again, as a new highest version."""
+    from headrace.components.push.publish import rollback
+
+    for side, path in rollback(Path(push_dir), model, version).paths.items():
+        click.echo(f"published again for {side}: {path}")
+
+
+@_cli.group("data")
+def _data() -> None:
+    """Sample data."""
+
+
+@_data.command("fetch")
+@click.argument("name")
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@_with_debug
+def _fetch(name: str, folder: str) -> None:
+    """Put a real data set into a folder: flights."""
+    from headrace.data.samples import fetch
+
+    click.echo(fetch(name, folder))
+
+
+@_cli.command("schema")
+@_with_debug
+def _schema() -> None:
+    """Print the JSON Schema of the config file, for editors."""
+    from .config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+@_cli.command("doctor")
+@_with_debug
+def _doctor() -> None:
+    """Look at this machine: Python, packages, glibc, GPU, memory, disk, ports."""
+    from .doctor import examine
+
+    marks = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+    findings = examine()
+    for finding in findings:
+        mark, color = marks[finding.state]
+        click.echo(f"{click.style(mark, fg=color)} {finding.name:<28} {finding.text}")
+    if any(finding.state == "fail" for finding in findings):
+        raise click.exceptions.Exit(1)

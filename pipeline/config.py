@@ -1,0 +1,364 @@
+"""The run config: one YAML file, parsed once into frozen sections that each room owns."""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from headrace.components.evaluation.config import EvaluationConfig
+from headrace.components.features.columns import column_usages
+from headrace.components.features.config import FeaturesConfig
+from headrace.components.gates.config import GatesConfig
+from headrace.components.models.config import MlpConfig, ModelConfig
+from headrace.components.push.config import PushConfig
+from headrace.components.quantization.config import VariantsConfig
+from headrace.components.training.config import TrainingConfig
+from headrace.components.tuning.config import TuningConfig
+from headrace.components.validation.config import ValidationConfig
+from headrace.data.columns import ColumnPlan, plan_columns
+from headrace.data.config import DataConfig
+from headrace.data.errors import ConfigError
+from headrace.data.section import Section
+
+__all__ = [
+    "BeamConfig",
+    "OutputConfig",
+    "RunConfig",
+    "column_plan",
+    "json_schema",
+    "load_config",
+    "parse_config",
+]
+
+
+class OutputConfig(Section):
+    """Where results go; relative paths start at the working directory.
+
+    Attributes:
+        runs: Folder of runs: summaries, reports, logs and the artifact store.
+        push: Folder that TF Serving and devices read from.
+    """
+
+    runs: str = "./runs"
+    push: str = "./push"
+
+
+class BeamConfig(Section):
+    """Options of Apache Beam, which fits the transform and runs TFMA.
+
+    Attributes:
+        args: Beam pipeline options. The default is Beam's portable runner inside the process:
+            the plain DirectRunner first tries to download and start another runner.
+    """
+
+    args: tuple[str, ...] = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
+
+
+class RunConfig(Section):
+    """Everything a run depends on.
+
+    Attributes:
+        schema_version: Version of this format; 1.
+        name: Name of the pipeline, its metadata and its model; letters, digits, `-` and `_`.
+        seed: Seed of the split, the shuffle, the initial weights and every sample, >= 0.
+        preprocessing_fn: Import path "module:function" of a tf.Transform preprocessing_fn that
+            replaces `features`; null: the feature spec is used.
+    """
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    data: DataConfig
+    validation: ValidationConfig = ValidationConfig()
+    features: FeaturesConfig = Field(default_factory=dict)
+    preprocessing_fn: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    model: ModelConfig = MlpConfig()
+    training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    variants: VariantsConfig = VariantsConfig()
+    gates: GatesConfig = GatesConfig()
+    push: PushConfig = PushConfig()
+    beam: BeamConfig = BeamConfig()
+    output: OutputConfig = OutputConfig()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "RunConfig":
+        if not self.features and self.preprocessing_fn is None:
+            raise ValueError("`features` must name at least one feature. Received: {}")
+        _check_columns(self)
+        _check_variants(self)
+        if self.tuning.enabled:
+            _check_tuning(self)
+        return self
+
+
+def column_plan(config: RunConfig) -> ColumnPlan:
+    """Return every raw column that `config` uses, with its role and type.
+
+    Raises:
+        ConfigError: If a column is used in ways that exclude each other.
+    """
+    return plan_columns(config.data, column_usages(config.features), config.evaluation.slices)
+
+
+def _check_columns(config: RunConfig) -> None:
+    for entry in config.evaluation.slices:
+        if not entry or len(set(entry)) != len(entry):
+            raise ValueError(
+                f"an entry of `evaluation.slices` must name distinct columns. Received: {list(entry)}"
+            )
+    try:
+        column_plan(config)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
+
+
+def _check_variants(config: RunConfig) -> None:
+    built = config.variants.build
+    named: list[tuple[str, str | None]] = [
+        ("push.serving", config.push.serving),
+        ("push.lite", config.push.lite),
+    ]
+    named += [(f"gates.cost.{i}.variant", gate.variant) for i, gate in enumerate(config.gates.cost)]
+    for place, variant in named:
+        if variant is not None and variant not in built:
+            raise ValueError(
+                f"`{place}` must be one of `variants.build` ({', '.join(built)}). Received: {variant}"
+            )
+    slices = [set(entry) for entry in config.evaluation.slices]
+    for i, gate in enumerate(config.gates.quality):
+        if gate.slice and set(gate.slice) not in slices:
+            raise ValueError(
+                f"`gates.quality.{i}.slice` must use the columns of an entry of `evaluation.slices`. "
+                f"Received: {dict(gate.slice)}"
+            )
+
+
+def _check_tuning(config: RunConfig) -> None:
+    # Imported here: the search space needs both sections, and they need nothing of it.
+    from headrace.components.tuning.space import check_search
+
+    try:
+        check_search(config.tuning, config.model, config.training)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but a key given twice is an error instead of the last one winning."""
+
+
+def _construct_mapping(loader: _StrictLoader, tree: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(tree)
+    result: dict[Any, Any] = {}
+    for key_node, value_node in tree.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in result:
+            line = key_node.start_mark.line + 1
+            raise ConfigError(f"a key must be given once. Received: `{key}` again on line {line}")
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, override and check a config file.
+
+    Args:
+        path: YAML file.
+        overrides: "dotted.path=value" texts, the value in YAML, applied in order.
+
+    Returns:
+        The config, with `data.path`, `validation.schema_path` and the output folders absolute.
+
+    Raises:
+        ConfigError: If the file cannot be read or parsed, or a value breaks a rule.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"the config must be an existing file. Received: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config must be a readable UTF-8 file. Received: {path} ({error})") from error
+    try:
+        raw = yaml.load(text, Loader=_StrictLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message} of {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the config must be valid YAML. Received: {' '.join(str(error).split())} ({path})"
+        ) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"the config must be a mapping. Received: {type(raw).__name__} ({path})")
+    for override in overrides:
+        _apply_override(raw, override)
+    config = parse_config(raw, place=file.name)
+    return _absolute(config, file)
+
+
+def parse_config(raw: Mapping[str, Any], place: str = "config") -> RunConfig:
+    """Check `raw` (parsed YAML) and return the config; `place` is named in errors."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, raw, place)) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the config file, for editors."""
+    schema = RunConfig.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "headrace run config"
+    return schema
+
+
+def _absolute(config: RunConfig, file: Path) -> RunConfig:
+    folder = file.resolve().parent
+    data_path = config.data.path if "://" in config.data.path else str(folder / config.data.path)
+    data_path = data_path if "://" in data_path else os.path.normpath(data_path)
+    schema_path = config.validation.schema_path or f"{file.stem}.schema.pbtxt"
+    output = OutputConfig(
+        runs=str(Path(config.output.runs).absolute()), push=str(Path(config.output.push).absolute())
+    )
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"path": data_path}),
+            "validation": config.validation.model_copy(update={"schema_path": str(folder / schema_path)}),
+            "output": output,
+        }
+    )
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"`--set` must be of the form a.b=value. Received: {override}")
+    try:
+        value = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of `--set` must be valid YAML. Received: {override}") from error
+    target: Any = raw
+    *parents, last = dotted.split(".")
+    for key in parents:
+        if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+            target = target[int(key)]
+        elif isinstance(target, dict):
+            if target.get(key) is None:
+                target[key] = {}
+            target = target[key]
+        else:
+            target = None
+        if not isinstance(target, dict | list):
+            raise ConfigError(f"`--set` must name a path through mappings. Received: {override} (at `{key}`)")
+    if isinstance(target, list):
+        if not last.isdigit() or int(last) >= len(target):
+            raise ConfigError(f"`--set` must name an existing list entry. Received: {override}")
+        target[int(last)] = value
+    else:
+        target[last] = value
+
+
+def _explain(error: ValidationError, raw: Mapping[str, Any], place: str) -> str:
+    """Return one line an error: rule, value received, place."""
+    lines = []
+    for item in error.errors(include_url=False):
+        # Names of union branches appear in the location but not in the file.
+        where = _path_in_file(item["loc"], raw, names_key=item["type"] in ("missing", "extra_forbidden"))
+        dotted = ".".join(where) or "the config"
+        received = _short(item.get("input"))
+        if item["type"] == "extra_forbidden":
+            valid = _valid_keys(item["loc"])
+            near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.5)
+            hint = f"Nearest valid key: `{near[0]}`." if near else f"Valid keys: {', '.join(valid)}."
+            lines.append(f"unknown key `{dotted}` ({place}). {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"`{dotted}` is required and was not given ({place})")
+        elif item["type"] == "union_tag_not_found":
+            key = str(item["ctx"]["discriminator"]).strip("'")
+            lines.append(f"`{dotted}.{key}` is required and was not given ({place})")
+        elif item["type"] == "union_tag_invalid":
+            key, tags = str(item["ctx"]["discriminator"]).strip("'"), item["ctx"]["expected_tags"]
+            lines.append(f"`{dotted}.{key}` must be one of {tags}. Received: '{item['ctx']['tag']}' ({place})")
+        elif item["type"] == "value_error":
+            message = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
+            lines.append(f"{message} ({dotted} in {place})" if where else f"{message} ({place})")
+        else:
+            rule = item["msg"].replace("Input should", "must", 1)
+            rule = rule[0].lower() + rule[1:]
+            lines.append(f"`{dotted}` {rule}. Received: {received} ({dotted} in {place})")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _path_in_file(location: tuple[int | str, ...], raw: Any, names_key: bool) -> list[str]:
+    """Keep the parts of a pydantic location that exist in the file; pydantic adds names of union branches.
+
+    Args:
+        location: As pydantic gives it.
+        raw: The parsed file.
+        names_key: Whether the last part is a key, though the file may not have it.
+    """
+    parts: list[str] = []
+    here: Any = raw
+    for position, part in enumerate(location):
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            if not (names_key and position == len(location) - 1):
+                continue
+        parts.append(str(part))
+    return parts
+
+
+def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = RunConfig
+    for part in location[:-1]:
+        model = _step(model, part)
+        if model is None:
+            return list(RunConfig.model_fields)
+    return list(model.model_fields) if hasattr(model, "model_fields") else list(RunConfig.model_fields)
+
+
+def _step(annotation: Any, part: int | str) -> Any:
+    """Follow one part of a location into a model class, through unions, dicts and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return _first_model(field.annotation) if field is not None else annotation
+    if isinstance(annotation, list):
+        for choice in annotation:
+            tags = [f.default for n, f in choice.model_fields.items() if n in ("kind", "method", "family")]
+            kinds = [
+                get_args(f.annotation) for n, f in choice.model_fields.items() if n in ("kind", "method")
+            ]
+            if part in tags or any(part in names for names in kinds):
+                return choice
+        return annotation
+    return None
+
+
+def _first_model(annotation: Any) -> Any:
+    """Return the model class inside `annotation`, or the list of them where there are several."""
+    found: list[Any] = []
+
+    def walk(item: Any) -> None:
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            found.append(item)
+        for argument in get_args(item):
+            walk(argument)
+
+    walk(annotation)
+    unique = list(dict.fromkeys(found))
+    return unique[0] if len(unique) == 1 else unique or None
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,76 @@
+"""The one wiring of the graph into a TFX pipeline; local runs, clusters and tests share it."""
+
+from typing import Any
+
+from tfx.dsl.compiler import compiler
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration import metadata
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.types.channel import Channel
+
+from headrace.components.nodes.artifacts import artifact_type
+from headrace.components.nodes.baseline import LastPushedModel
+from headrace.components.nodes.component import make_component
+from headrace.components.nodes.ingest import input_parameters
+from headrace.data.section import canonical_json
+
+from .config import RunConfig
+from .graph import GRAPH, Node
+from .identity import node_config, node_sources
+from .store import Store
+
+__all__ = ["compile_pipeline"]
+
+
+def compile_pipeline(config: RunConfig, store: Store, cache: bool = True) -> Any:
+    """Return the pipeline IR (`tfx.proto.orchestration.pipeline_pb2.Pipeline`) of a run.
+
+    Args:
+        config: The run config.
+        store: Where metadata and artifacts live.
+        cache: Whether earlier executions with the same key may stand in for new ones.
+    """
+    made: dict[str, Any] = {}
+    for node in GRAPH:
+        made[node.id] = _resolver(node, made) if node.id == "baseline" else _component(node, config, made)
+    for node in GRAPH:
+        for upstream in node.after:
+            made[node.id].add_upstream_node(made[upstream])
+    pipeline = tfx_pipeline.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=store.artifacts,
+        components=[made[node.id] for node in GRAPH],
+        enable_cache=cache,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(store.database),
+    )
+    compiled = compiler.Compiler().compile(pipeline)
+    uncached = {node.id for node in GRAPH if not node.cached}
+    for item in compiled.nodes:
+        # TFX switches the cache for a whole pipeline; verdicts and pushes must always be made afresh.
+        if item.pipeline_node.node_info.id in uncached:
+            item.pipeline_node.execution_options.caching_options.enable_cache = False
+    return compiled
+
+
+def _component(node: Node, config: RunConfig, made: dict[str, Any]) -> Any:
+    parameters = {
+        "node": node.id,
+        "run": node.run,
+        "config": canonical_json(node_config(config, node)),
+        "sources": node_sources(node),
+        "resumable": "yes" if node.resumable else "no",
+    }
+    if node.id == "ingest":
+        parameters |= input_parameters(config.data.path)
+    inputs = {edge.name: (made[edge.node].outputs[edge.output], edge.optional) for edge in node.inputs}
+    return make_component(node.id, inputs, node.outputs, parameters)
+
+
+def _resolver(node: Node, made: dict[str, Any]) -> Any:
+    (candidate,) = node.inputs
+    return Resolver(
+        strategy_class=LastPushedModel,
+        candidate=made[candidate.node].outputs[candidate.output],
+        baseline=Channel(type=artifact_type("Model")),
+        pushed=Channel(type=artifact_type("PushedModel")),
+    ).with_id(node.id)

@@ -1,0 +1,66 @@
+"""Names of runs, and the cache key that each node adds to its inputs."""
+
+import hashlib
+import os
+import secrets
+import time
+from typing import Any
+
+from headrace.components.identity import packages_hash, sources_hash
+from headrace.components.validation.schema_file import curation_hash
+from headrace.data.section import canonical_json
+
+from .config import RunConfig
+from .graph import GRAPH, Node
+
+__all__ = ["new_run_id", "node_config", "node_sources", "run_identity"]
+
+_COMMON_SOURCES = ("headrace.components.nodes", "headrace.components.node")
+
+
+def new_run_id() -> str:
+    """Return a unique id that sorts by time: UTC date, time and four random hex digits."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + f"-{secrets.token_hex(2)}"
+
+
+def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
+    """Return the parts of the config that `node` reads: dotted path -> plain JSON value.
+
+    Defaults are written out, so that spelling out a default changes no cache key.
+    """
+    plain = config.model_dump(mode="json")
+    parts: dict[str, Any] = {}
+    for path in node.config:
+        if path == "validation.schema_sha256":
+            parts[path] = curation_hash(str(config.validation.schema_path))
+        elif path == "identity":
+            parts[path] = run_identity(config)
+        else:
+            value: Any = plain
+            for key in path.split("."):
+                value = value[key]
+            parts[path] = value
+    return parts
+
+
+def node_sources(node: Node) -> str:
+    """Return the hash of the sources and packages that bear on what `node` computes."""
+    modules = [*node.sources, node.run.partition(":")[0], *_COMMON_SOURCES]
+    digest = hashlib.sha256(packages_hash(node.packages).encode())
+    for module in sorted(set(modules)):
+        digest.update(f"{module} {sources_hash(module)}\n".encode())
+    return digest.hexdigest()
+
+
+def run_identity(config: RunConfig) -> str:
+    """Return the hash of all that a run's result depends on but the data's content.
+
+    Where results are written is left out: the same run into another folder is the same run.
+    """
+    plain = config.model_dump(mode="json", exclude={"output"})
+    for section, key in (("data", "path"), ("validation", "schema_path")):
+        plain[section][key] = os.path.basename(str(plain[section][key]))
+    digest = hashlib.sha256(canonical_json(plain).encode())
+    for node in GRAPH:
+        digest.update(node_sources(node).encode())
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""Run ONE node of a run through TFX's Launcher: driver, executor, publisher. Used on every platform."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.data.errors import EnvironmentProblem, HeadraceError
+
+from .config import RunConfig
+from .graph import node as find_node
+from .store import Store
+
+__all__ = ["LaunchResult", "launch_node", "run_in_child"]
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """How one launch of one node ended.
+
+    Attributes:
+        state: "complete", "cached" or "failed".
+        finding: What the node found, for people.
+        outputs: Output name -> URI.
+        artifacts: Rows for the lineage: name, type, id, uri.
+        wall_s, cpu_s: Seconds of the launch, imports made before it left out.
+        peak_rss_bytes: Peak resident memory of the process.
+        exit_code: Exit code that the error means; 0 where there is none.
+        error, hint: What went wrong, and what to do.
+    """
+
+    state: str
+    finding: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_rss_bytes: int = 0
+    exit_code: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True) -> LaunchResult:
+    """Launch node `node_id` of run `run_id` in this process.
+
+    Raises:
+        HeadraceError: If the node failed for a reason that headrace explains.
+        Exception: Whatever else the node raised.
+    """
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local import runner_utils
+    from tfx.orchestration.portable import launcher, runtime_parameter_utils
+
+    from .dag import compile_pipeline
+
+    store = Store.of(config)
+    _environment(config, store, node_id, run_id)
+    pipeline = compile_pipeline(config, store, cache)
+    runtime_parameter_utils.substitute_runtime_parameter(pipeline, {"pipeline-run-id": run_id})
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    (pipeline_node,) = [n.pipeline_node for n in pipeline.nodes if n.pipeline_node.node_info.id == node_id]
+    connection = metadata.Metadata(metadata.sqlite_metadata_connection_config(store.database))
+    info = launcher.Launcher(
+        pipeline_node=pipeline_node,
+        mlmd_connection=connection,
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+    ).launch()
+    return _published(connection, node_id, info)
+
+
+def _environment(config: RunConfig, store: Store, node_id: str, run_id: str) -> None:
+    os.makedirs(store.scratch, exist_ok=True)
+    os.environ["HEADRACE_RUN_ID"] = run_id
+    os.environ["HEADRACE_STORE"] = store.root
+    os.environ["HEADRACE_SCRATCH"] = store.scratch
+    os.environ["HEADRACE_BEAM_ARGS"] = json.dumps(list(config.beam.args))
+    if not find_node(node_id).gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _published(connection: Any, node_id: str, info: Any) -> LaunchResult:
+    """Read back from MLMD what the launch published."""
+    from ml_metadata.proto import metadata_store_pb2
+
+    if info is None or not info.execution_id:
+        raise HeadraceError(
+            f"a node must be given its inputs. Received: none for {node_id}",
+            "see the log of the node before it",
+        )
+    with connection as handle:
+        (execution,) = handle.store.get_executions_by_id([info.execution_id])
+        state = metadata_store_pb2.Execution.State.Name(execution.last_known_state)
+        if state not in ("COMPLETE", "CACHED"):
+            raise HeadraceError(f"node {node_id} must end complete. Received: {state.lower()}", "see its log")
+        events = [
+            event
+            for event in handle.store.get_events_by_execution_ids([info.execution_id])
+            if event.type in (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT)
+        ]
+        found = {a.id: a for a in handle.store.get_artifacts_by_id([event.artifact_id for event in events])}
+    outputs: dict[str, str] = {}
+    rows = []
+    finding = ""
+    for event in events:
+        name, item = event.path.steps[0].key, found[event.artifact_id]
+        outputs[name] = item.uri
+        rows.append({"node": node_id, "artifact": name, "type": item.type, "uri": item.uri, "id": item.id})
+        finding = finding or item.custom_properties["finding"].string_value
+    resolver = node_id == "baseline"
+    if resolver:
+        rows = [row for row in rows if row["artifact"] == "baseline"]
+        finding = f"model {rows[0]['id']}, pushed before" if rows else "none: nothing else was pushed yet"
+        outputs = {row["artifact"]: row["uri"] for row in rows}
+    return LaunchResult(
+        state="cached" if state == "CACHED" and not resolver else "complete",
+        finding=finding,
+        outputs=outputs,
+        artifacts=rows,
+    )
+
+
+class _Interrupted(HeadraceError):
+    """The scheduler asked this node to stop."""
+
+
+def run_in_child(
+    config_json: str,
+    node_id: str,
+    run_id: str,
+    cache: bool,
+    result_path: str,
+    log_path: str,
+    events_path: str,
+) -> None:
+    """Launch a node in a child process: log to a file, events to another, the result to a third.
+
+    An ordinary failure exits with 0 and a result that tells it; a crash leaves no result.
+    """
+    _redirect(log_path)
+    # Ctrl-C reaches the whole process group; the scheduler decides and sends SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _raise_interrupted)
+    os.environ["HEADRACE_EVENTS"] = events_path
+    config = RunConfig.model_validate_json(config_json)
+    wall, cpu = time.monotonic(), _cpu_s()
+    try:
+        result = launch_node(config, node_id, run_id, cache)
+    except HeadraceError as error:
+        traceback.print_exc()
+        result = LaunchResult("failed", error=error.message, hint=error.hint, exit_code=error.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        result = _unexpected(error)
+    usage = {"wall_s": time.monotonic() - wall, "cpu_s": _cpu_s() - cpu, "peak_rss_bytes": _peak_rss_bytes()}
+    temporary = result_path + ".part"
+    Path(temporary).write_text(json.dumps({**asdict(result), **usage}), encoding="utf-8")
+    os.replace(temporary, result_path)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Skip interpreter teardown: TensorFlow and Beam threads can hold it up for seconds.
+    os._exit(0)
+
+
+def _unexpected(error: Exception) -> LaunchResult:
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, HeadraceError):
+            return LaunchResult("failed", error=chain.message, hint=chain.hint, exit_code=chain.exit_code)
+        chain = chain.__cause__ or chain.__context__
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        text = "the machine ran out of memory"
+    return LaunchResult(
+        "failed", error=f"{type(error).__name__}: {text[:400]}", exit_code=EnvironmentProblem.exit_code
+    )
+
+
+def _raise_interrupted(signum: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Interrupted("stopped by the scheduler")
+
+
+def _redirect(log_path: str) -> None:
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for target in (1, 2):
+        os.dup2(descriptor, target)
+    os.close(descriptor)
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+
+def _cpu_s() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _peak_rss_bytes() -> int:
+    # Linux gives kilobytes.
+    return (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        * 1024
+    )

@@ -1,0 +1,220 @@
+"""Schedule the nodes of a run on this machine: one child process a node, in the graph's order."""
+
+import json
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from headrace.data.errors import HeadraceError, error_for_code
+
+from .config import RunConfig
+from .graph import GRAPH, Node
+from .launch import LaunchResult, run_in_child
+from .store import Store
+
+__all__ = ["NodeOutcome", "Reporter", "run_nodes"]
+
+_POLL_S = 0.05
+_STOP_S = 8.0
+
+
+@dataclass(frozen=True)
+class NodeOutcome:
+    """A node and how its launch ended; state "skipped" where it was not reached."""
+
+    node: Node
+    result: LaunchResult
+
+
+class Reporter(Protocol):
+    """Whoever shows progress."""
+
+    def start(self, node: Node) -> None:
+        """A node starts."""
+
+    def event(self, node: Node, event: dict[str, Any]) -> None:
+        """The running node emitted an event."""
+
+    def finish(self, node: Node, result: LaunchResult) -> None:
+        """A node ended."""
+
+
+class _Stopped(HeadraceError):
+    """Ctrl-C during a node."""
+
+    exit_code = 130
+
+
+def run_nodes(
+    config: RunConfig, run_id: str, reporter: Reporter, cache: bool = True
+) -> tuple[list[NodeOutcome], HeadraceError | None]:
+    """Run every node until one fails.
+
+    Args:
+        config: The run config; `output.runs` must exist.
+        run_id: Id of the run. One that ran before goes on where it stopped.
+        reporter: Told about progress.
+        cache: Whether earlier results with the same key may be taken.
+
+    Returns:
+        One outcome a node in the graph's order, and the error that stopped the run, if any.
+    """
+    logs = Store.of(config).run_dir(run_id) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    context = _forkserver(logs / "forkserver.log")
+    config_json = config.model_dump_json()
+    outcomes: list[NodeOutcome] = []
+    failure: HeadraceError | None = None
+    for node in GRAPH:
+        if failure is not None:
+            outcomes.append(NodeOutcome(node, LaunchResult("skipped")))
+            continue
+        reporter.start(node)
+        arguments = (config_json, node.id, run_id, cache)
+        result = _run_child(context, arguments, node, logs, Store.of(config), partial(reporter.event, node))
+        reporter.finish(node, result)
+        outcomes.append(NodeOutcome(node, result))
+        if result.state == "failed":
+            failure = (
+                _Stopped(result.error)
+                if result.exit_code == 130
+                else error_for_code(result.exit_code, result.error, result.hint)
+            )
+    return outcomes, failure
+
+
+def _forkserver(log: Path) -> Any:
+    """Start the process that imports TFX and TensorFlow once; every node is forked from it."""
+    multiprocessing.set_forkserver_preload(["headrace.pipeline.preload"])
+    with _output_to(log):
+        multiprocessing.forkserver.ensure_running()
+    return multiprocessing.get_context("forkserver")
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Point the descriptors that a new process inherits at `log`: imports of TensorFlow talk."""
+    kept = [os.dup(1), os.dup(2)]
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        for descriptor, number in zip(kept, (1, 2), strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(target)
+
+
+def _run_child(
+    context: Any,
+    arguments: tuple[Any, ...],
+    node: Node,
+    logs: Path,
+    store: Store,
+    on_event: Callable[[dict[str, Any]], None],
+) -> LaunchResult:
+    result_path, events_path = logs / f"{node.id}.result.json", logs / f"{node.id}.events.jsonl"
+    for path in (result_path, events_path):
+        path.unlink(missing_ok=True)
+    log_path = logs / f"{node.id}.log"
+    before = _output_folders(store, node)
+    started = time.monotonic()
+    process = context.Process(
+        target=run_in_child,
+        args=(*arguments, str(result_path), str(log_path), str(events_path)),
+        name=f"headrace-{node.id}",
+    )
+    process.start()
+    tail = _Tail(events_path)
+    interrupted = False
+    try:
+        while process.is_alive():
+            for event in tail.read():
+                on_event(event)
+            process.join(_POLL_S)
+    except KeyboardInterrupt:
+        interrupted = True
+        _stop(process)
+    for event in tail.read():
+        on_event(event)
+    result = _read_result(result_path, process.exitcode, node, log_path)
+    for path in (result_path, events_path):
+        path.unlink(missing_ok=True)
+    if interrupted and result.state == "failed":
+        result = replace(
+            result, exit_code=130, error=f"interrupted in {node.id}", hint="the next run goes on from here"
+        )
+    if result.state == "failed":
+        _remove(_output_folders(store, node) - before)
+    return result if result.wall_s else replace(result, wall_s=time.monotonic() - started)
+
+
+def _stop(process: Any) -> None:
+    """Ask the child to stop, then make it."""
+    process.terminate()
+    deadline = time.monotonic() + _STOP_S
+    while process.is_alive() and time.monotonic() < deadline:
+        try:
+            process.join(_POLL_S)
+        except KeyboardInterrupt:
+            break
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _read_result(path: Path, exit_code: int | None, node: Node, log: Path) -> LaunchResult:
+    try:
+        return LaunchResult(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError):
+        how = (
+            signal.Signals(-exit_code).name
+            if exit_code is not None and exit_code < 0
+            else f"exit code {exit_code}"
+        )
+        hint = "it was probably out of memory" if how == "SIGKILL" else ""
+        return LaunchResult(
+            "failed", error=f"node {node.id} died ({how}); its log: {log}", hint=hint, exit_code=1
+        )
+
+
+def _output_folders(store: Store, node: Node) -> set[Path]:
+    """Return the folders, one an execution, that hold outputs of `node`."""
+    root = Path(store.artifacts) / node.id
+    return {folder for output in node.outputs for folder in (root / output).glob("*")}
+
+
+def _remove(folders: set[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Tail:
+    """Reads the lines that were added to a file since the last time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return new complete JSON lines."""
+        try:
+            with open(self._path, "rb") as stream:
+                stream.seek(self._offset)
+                block = stream.read()
+        except FileNotFoundError:
+            return []
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines() if line.strip()]

@@ -1,0 +1,106 @@
+"""What a finished run prints: gates that matter, variants, where things are, what to do next."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["print_gates", "print_outcome"]
+
+_STATES = {
+    "PASS": "green",
+    "FAIL": "bold red",
+    "NO_BASELINE": "cyan",
+    "NO_THRESHOLD": "yellow",
+    "SKIPPED": "yellow",
+}
+_VERDICTS = {
+    "pushed": "bold green",
+    "rejected": "bold red",
+    "data_rejected": "bold red",
+    "failed": "bold red",
+}
+_METRICS = ("auc", "accuracy", "f1", "macro_f1", "rmse", "mae", "r2")
+
+
+def print_outcome(result: Any, console: Console | None = None) -> None:
+    """Print the end of a run on stdout.
+
+    Args:
+        result: A `RunResult`.
+        console: Where to; stdout by default.
+    """
+    console = console or Console()
+    summary = result.summary
+    if any(variant["metrics"] for variant in summary["variants"]):
+        console.print(_variants_table(summary["variants"]))
+    states = [gate["state"] for gate in summary["gates"]]
+    if states:
+        counted = ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states)
+        console.print(f"gates    {counted}", highlight=False)
+    console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
+    for variant in summary["variants"]:
+        if variant["pushed_to"]:
+            console.print(
+                f"pushed   {variant['name']} -> {variant['pushed_to']}", highlight=False, soft_wrap=True
+            )
+    console.print(f"report   {result.report_path}", highlight=False, soft_wrap=True)
+    console.print(f"summary  {result.summary_path}", highlight=False, soft_wrap=True)
+
+
+def print_gates(summary: dict[str, Any], console: Console | None = None) -> None:
+    """Print every gate with its state and reason, those that block first."""
+    console = console or Console()
+    console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
+    if summary.get("error"):
+        console.print(Text(summary["error"]["message"]), soft_wrap=True)
+    order = list(reversed(["PASS", "NO_BASELINE", "SKIPPED", "NO_THRESHOLD", "FAIL"]))
+    for gate in sorted(summary["gates"], key=lambda gate: order.index(gate["state"])):
+        where = " ".join(str(part) for part in (gate["kind"], gate["variant"] or "", gate["metric"]) if part)
+        console.print(
+            Text.assemble(
+                (f"{gate['state']:<13}", _STATES[gate["state"]]), (f"{where:<44}", "bold"), gate["reason"]
+            ),
+            soft_wrap=True,
+        )
+
+
+def _variants_table(variants: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    names = [metric for metric in _METRICS if any(metric in v["metrics"] for v in variants)]
+    for title in ("variant", "size", *names, "flips", "p50 1 row", "p50 100 rows", ""):
+        table.add_column(title, justify="left" if title in ("variant", "") else "right")
+    for variant in variants:
+        latency = variant["latency_us"] or {}
+        agreement = variant["agreement"] or {}
+        table.add_row(
+            variant["name"],
+            _size(variant["size_bytes"]),
+            *(_number(variant["metrics"].get(name)) for name in names),
+            _share(agreement.get("flip_rate")),
+            _micros((latency.get("b1") or {}).get("p50")),
+            _micros((latency.get("b100") or {}).get("p50")),
+            Text("pushed", style="green") if variant["pushed_to"] else (variant.get("reason") or ""),
+        )
+    return table
+
+
+def _size(value: int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e6:.2f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _micros(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e3:.2f} ms" if value >= 1000 else f"{value:.0f} µs"

@@ -1,0 +1,74 @@
+"""Predict rows with a pushed TF Lite bundle."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from headrace.data.errors import ConfigError
+
+__all__ = ["find_bundle", "predict_lines"]
+
+
+def find_bundle(path: str) -> Path:
+    """Return the bundle at `path`: the folder itself, or its highest version.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    folder = Path(path)
+    if (folder / "model.tflite").exists():
+        return folder
+    versions = [
+        child for child in folder.glob("*") if child.name.isdigit() and (child / "model.tflite").exists()
+    ]
+    if not versions:
+        raise ConfigError(
+            f"a bundle must be a folder with model.tflite, or hold versions of one. Received: {path}"
+        )
+    return max(versions, key=lambda child: int(child.name))
+
+
+def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
+    """Return one JSON object a row: `scores` by class or `output`, and the predicted class.
+
+    Args:
+        path: Bundle folder, or a folder of its versions.
+        lines: JSON objects, column -> value; missing columns are missing values.
+
+    Raises:
+        ConfigError: If a line is no JSON object or a value does not fit.
+    """
+    from headrace.serving.lite import LiteModel
+
+    model = LiteModel.load(str(find_bundle(path)))
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"each line must be a JSON object. Received: {line.strip()[:80]} (line {number}: {error})"
+            ) from error
+        if not isinstance(row, dict):
+            raise ConfigError(
+                f"each line must be a JSON object. Received: {line.strip()[:80]} (line {number})"
+            )
+        rows.append(row)
+    if not rows:
+        return
+    result = model.predict(rows)
+    if "scores" in result:
+        classes = [c.decode() if isinstance(c, bytes) else str(c) for c in result["classes"]]
+        for scores in result["scores"]:
+            best = max(range(len(classes)), key=lambda i: scores[i])
+            yield json.dumps(
+                {
+                    "class": classes[best],
+                    "scores": {c: round(float(s), 6) for c, s in zip(classes, scores, strict=True)},
+                }
+            )
+    else:
+        for value in result["outputs"]:
+            yield json.dumps({"output": float(value)})

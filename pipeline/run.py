@@ -1,0 +1,169 @@
+"""Run a config from data to pushed models: the Python API behind the command line."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError
+
+from .check import check
+from .config import RunConfig, load_config
+from .identity import new_run_id
+from .local import NodeOutcome, run_nodes
+from .progress import TerminalReporter
+from .store import Store, prepare_folder
+from .summary import build_evidence, build_summary, write_atomically
+
+__all__ = ["RunResult", "find_run", "latest_run", "run"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run_id: Id of the run.
+        verdict: "pushed", "rejected", "data_rejected" or "failed".
+        exit_code: What the command line exits with.
+        summary: Content of summary.json.
+        summary_path, report_path: Where they lie.
+        error: What stopped the run, or None.
+    """
+
+    run_id: str
+    verdict: str
+    exit_code: int
+    summary: dict[str, Any]
+    summary_path: str
+    report_path: str
+    error: HeadraceError | None
+
+    @property
+    def variants(self) -> list[dict[str, Any]]:
+        """The variants with their metrics, as in summary.json."""
+        return list(self.summary["variants"])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(v['name'])}</td><td>{v['size_bytes']}</td>"
+            + "".join(f"<td>{v['metrics'][m]:.4f}</td>" for m in list(v["metrics"])[:4])
+            + "</tr>"
+            for v in self.variants
+        )
+        head = f"<b>{escape(self.verdict)}</b> {escape(self.run_id)}: {escape(self.report_path)}"
+        return f"<p>{head}</p><table>{rows}</table>"
+
+
+def run(
+    config_path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    console: Console | None = None,
+    cache: bool = True,
+    run_id: str | None = None,
+) -> RunResult:
+    """Run the pipeline of a config file.
+
+    Args:
+        config_path: YAML file.
+        overrides: "dotted.path=value" texts.
+        console: Where progress goes; stderr by default.
+        cache: Whether results of earlier runs may be taken where nothing changed.
+        run_id: Id of an earlier run to go on with; None starts a new one.
+
+    Returns:
+        The result, also where a gate rejected the data or the model.
+
+    Raises:
+        ConfigError: If the config, a file or a column is wrong; nothing was started.
+        EnvironmentProblem: If an output folder cannot be written; nothing was started.
+    """
+    config = load_config(config_path, overrides)
+    check(config)
+    prepare_folder(config.output.runs, "output.runs")
+    prepare_folder(config.output.push, "output.push")
+    run_id = run_id or new_run_id()
+    folder = Store.of(config).run_dir(run_id)
+    console = console or Console(stderr=True)
+    console.print(f"[bold]headrace[/bold] {config.name}  run {run_id}", highlight=False)
+    command = shlex.join(
+        ["headrace", "run", str(config_path), *(part for o in overrides for part in ("--set", o))]
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        request = {
+            "config_path": str(Path(config_path).absolute()),
+            "overrides": list(overrides),
+            "run_id": run_id,
+        }
+        write_atomically(folder / "request.json", json.dumps(request, indent=1))
+        outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
+        return _conclude(config, str(config_path), run_id, folder, outcomes, failure, command, console)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"`output.runs` must stay writable. Received: {error.strerror} ({error.filename or folder})",
+            "free some space and run again",
+        ) from error
+
+
+def _conclude(
+    config: RunConfig, config_path: str, run_id: str, folder: Path, outcomes: list[NodeOutcome],
+    failure: HeadraceError | None, command: str, console: Console,
+) -> RunResult:  # fmt: skip
+    from .report import build
+
+    summary = build_summary(config, run_id, outcomes, failure)
+    summary_path, report_path = folder / "summary.json", folder / "report.html"
+    write_atomically(summary_path, json.dumps(summary, indent=1, ensure_ascii=False))
+    write_atomically(report_path, build(summary, build_evidence(config, config_path, outcomes, command)))
+    return RunResult(
+        run_id=run_id,
+        verdict=summary["verdict"],
+        exit_code=0 if failure is None else failure.exit_code,
+        summary=summary,
+        summary_path=_shown(summary_path),
+        report_path=_shown(report_path),
+        error=failure,
+    )
+
+
+def _shown(path: Path) -> str:
+    """Return `path` relative to the working directory where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
+
+
+def find_run(runs: str, run_id: str) -> dict[str, Any]:
+    """Return the request of an earlier run.
+
+    Raises:
+        ConfigError: If there is no such run.
+    """
+    path = Path(runs) / run_id / "request.json"
+    if not path.exists():
+        known = sorted(p.parent.name for p in Path(runs).glob("*/request.json"))[-5:]
+        raise ConfigError(
+            f"a run must be one of those in {runs} ({', '.join(known) or 'none yet'}). Received: {run_id}"
+        )
+    request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return request
+
+
+def latest_run(runs: str) -> str:
+    """Return the id of the latest run.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    known = sorted(path.parent.name for path in Path(runs).glob("*/request.json"))
+    if not known:
+        raise ConfigError(f"`--runs` must be a folder with runs. Received: {runs}")
+    return known[-1]

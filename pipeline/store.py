@@ -1,0 +1,76 @@
+"""Folders of a project: where runs, artifacts and metadata lie."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.data.errors import EnvironmentProblem
+
+from .config import RunConfig
+
+__all__ = ["Store", "prepare_folder"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Paths under `output.runs`.
+
+    Attributes:
+        runs: Folder of runs; a run's own folder is `runs/<run_id>`.
+    """
+
+    runs: str
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Store":
+        """Return the store of `config`."""
+        return cls(runs=config.output.runs)
+
+    @property
+    def root(self) -> str:
+        """Folder of metadata, artifacts and scratch files."""
+        return os.path.join(self.runs, ".store")
+
+    @property
+    def database(self) -> str:
+        """SQLite file of ML Metadata."""
+        return os.path.join(self.root, "metadata.sqlite")
+
+    @property
+    def artifacts(self) -> str:
+        """Pipeline root of TFX."""
+        return os.path.join(self.root, "artifacts")
+
+    @property
+    def scratch(self) -> str:
+        """Scratch folders of nodes."""
+        return os.path.join(self.root, "scratch")
+
+    def run_dir(self, run_id: str) -> Path:
+        """Return the folder of a run: summary, report, logs."""
+        return Path(self.runs) / run_id
+
+
+def prepare_folder(path: str, key: str) -> None:
+    """Create `path` and make sure that files can be written in it.
+
+    Raises:
+        EnvironmentProblem: If not; `key` names the config field.
+    """
+    missing = [p for p in [Path(path), *Path(path).parents] if not p.exists()]
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        for folder in missing:
+            # Leave nothing behind that this call made.
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+        raise EnvironmentProblem(
+            f"`{key}` must be a writable folder. Received: {path} ({error.strerror})",
+            f"choose another with --set {key}=FOLDER",
+        ) from error
