@@ -79,7 +79,8 @@ configure_uv() {
     cert=$(pip_setting cert)
     if [[ -n $index ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
     if [[ -n $extra ]]; then export UV_INDEX=${UV_INDEX:-$extra}; fi
-    if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-$links}; fi
+    # pip passes over a folder that is not there, uv stops.
+    if [[ $links == *://* || -d $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-$links}; fi
     if [[ -n $cert ]]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$cert}; fi
     export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300} UV_NO_PROGRESS=1
 }
