@@ -12,7 +12,7 @@ from .config import DataConfig
 from .errors import ConfigError, HeadraceError
 from .readers.csv import parse_options, read_header
 from .readers.csv_faults import explain
-from .readers.files import delimiter_of, find_files, format_of, open_bytes
+from .readers.files import READ_ERRORS, delimiter_of, find_files, format_of, open_bytes
 from .readers.parquet import check_types, read_schema
 from .readers.values import first_true, unfit_for_number
 
@@ -90,7 +90,7 @@ def column_names(path: str, data: DataConfig) -> list[str]:
         raise ConfigError(
             f"`data.csv.encoding` must be an encoding that Python knows. Received: {data.csv.encoding}"
         ) from error
-    except (OSError, EOFError) as error:
+    except READ_ERRORS as error:
         raise ConfigError(f"a .gz file must decompress. Received: {error} ({path})") from error
     if not any(name.strip() for name in names):
         raise ConfigError(f"the first line must name the columns. Received: a blank header ({path})")

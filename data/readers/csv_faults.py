@@ -10,7 +10,7 @@ from typing import IO
 from ..columns import RawColumn
 from ..config import DataConfig
 from ..errors import DataRejected, HeadraceError
-from .files import delimiter_of, open_bytes
+from .files import READ_ERRORS, delimiter_of, open_bytes
 
 __all__ = ["explain", "find_undecodable", "line_of_row"]
 
@@ -39,7 +39,7 @@ def explain(error: Exception, path: str, data: DataConfig, columns: Sequence[Raw
                 "save the file as UTF-8, or set `data.csv.encoding` (latin-1, cp1252, ...)",
             )
         return _look_at_rows(path, data, columns) or _unknown(error, path)
-    except (EOFError, OSError, csv.Error, UnicodeError) as second:
+    except (*READ_ERRORS, csv.Error, UnicodeError) as second:
         return _unknown(second, path)
 
 
@@ -73,7 +73,7 @@ def line_of_row(path: str, delimiter: str, encoding: str, row: int) -> int | Non
         for number, line, _ in _rows(path, delimiter, encoding):
             if number == row:
                 return line
-    except (csv.Error, OSError, EOFError, UnicodeError):
+    except (*READ_ERRORS, csv.Error, UnicodeError):
         pass
     return None
 
@@ -124,7 +124,7 @@ def _text(stream: IO[bytes], encoding: str) -> io.TextIOWrapper:
 
 
 def _unknown(error: Exception, path: str) -> HeadraceError:
-    if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno is None):
+    if isinstance(error, READ_ERRORS) and getattr(error, "errno", None) is None:
         return DataRejected(f"a .gz file must decompress. Received: {error} ({path})")
     if "straddling" in str(error):
         return DataRejected(

@@ -3,12 +3,16 @@
 import glob
 import gzip
 import os
+import zlib
 from typing import IO, Literal, cast
 
 from ..config import DataConfig
 from ..errors import ConfigError, EnvironmentProblem
 
-__all__ = ["EXTENSIONS", "Format", "delimiter_of", "find_files", "format_of", "open_bytes", "relative_names"]
+__all__ = [
+    "EXTENSIONS", "READ_ERRORS", "Format", "delimiter_of", "find_files", "format_of", "open_bytes",
+    "relative_names",
+]  # fmt: skip
 
 Format = Literal["csv", "parquet"]
 
@@ -20,6 +24,9 @@ EXTENSIONS: dict[str, Format] = {
     ".parquet": "parquet",
 }
 """Extensions that `format: auto` knows."""
+
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""What reading a file, compressed or not, may raise."""
 
 
 def find_files(data: DataConfig, folder: str = "") -> list[str]:

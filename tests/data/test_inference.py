@@ -1,0 +1,207 @@
+"""A config from the data: what is seen, chosen, left out, and said."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from headrace.components.features.columns import column_usages
+from headrace.data.columns import plan_columns
+from headrace.data.errors import ConfigError
+from headrace.data.inference import infer_config
+from headrace.data.source import check_source
+from headrace.pipeline.config import parse_config
+
+ROWS = 4000
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(7)
+    days = pd.Timestamp("2025-01-01") + pd.to_timedelta(np.arange(ROWS) // 40, unit="D")
+    return pd.DataFrame(
+        {
+            "when": days.strftime("%Y-%m-%d"),
+            "row_id": np.arange(ROWS) + 1,
+            "token": [f"{v:016x}" for v in rng.integers(0, 2**63, ROWS)],
+            "note": [" ".join(rng.choice(list("abcdefgh"), 15)) + f" item {i}" for i in range(ROWS)],
+            "constant": "x",
+            "empty": None,
+            "amount": np.where(rng.random(ROWS) < 0.25, np.nan, rng.lognormal(3, 2, ROWS)),
+            "level": rng.normal(size=ROWS).round(6),
+            "rating": rng.integers(1, 6, ROWS),
+            "shop": rng.choice(["north", "south"], ROWS),
+            "dirty": rng.choice(["1.5", "2.5", "?"], ROWS, p=[0.5, 0.4, 0.1]),
+            "bought": rng.choice(["no", "yes"], ROWS, p=[0.8, 0.2]),
+        }
+    )
+
+
+def infer(path: Path, label: str) -> tuple[dict, str]:
+    text = infer_config(str(path), label)
+    return yaml.safe_load(text), text
+
+
+@pytest.fixture(scope="module")
+def inferred(frame, tmp_path_factory):
+    path = tmp_path_factory.mktemp("inference") / "Shop visits.csv"
+    frame.to_csv(path, index=False)
+    return path, *infer(path, "bought")
+
+
+def test_it_is_a_run_config_that_fits_its_data(inferred):
+    path, raw, text = inferred
+    config = parse_config(raw)
+    assert config.name == "shop-visits"
+    plan = plan_columns(config.data, column_usages(config.features), config.evaluation.slices)
+    assert check_source(config.data, plan).paths == (str(path),)
+    assert infer_config(str(path), "bought") == text
+
+
+def test_kinds(inferred):
+    _, raw, _ = inferred
+    assert {name: feature["kind"] for name, feature in raw["features"].items()} == {
+        "when": "date",
+        "amount": "numeric",
+        "level": "numeric",
+        "rating": "categorical",
+        "shop": "categorical",
+        "dirty": "numeric",
+    }
+    assert raw["features"]["amount"] == {
+        "kind": "numeric",
+        "impute": "median",
+        "missing_indicator": True,
+        "log": True,
+        "scale": "zscore",
+    }
+    assert raw["features"]["level"] == {"kind": "numeric", "scale": "zscore"}
+    assert raw["evaluation"]["slices"] == [["shop"]]
+    assert "?" in raw["data"]["csv"]["null_values"]
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("row_id", "an id"),
+        ("token", "an id"),
+        ("note", "free text"),
+        ("constant", "one value"),
+        ("empty", "no values"),
+    ],
+)
+def test_useless_columns_are_left_out_with_a_reason(inferred, column, reason):
+    _, _, text = inferred
+    assert f"#   {column}: {reason}" in text
+
+
+def test_comments_state_what_was_seen(inferred, frame):
+    _, _, text = inferred
+    assert "4,000 rows, 12 columns" in text
+    assert f"{100 * frame.amount.isna().mean():.1f}% missing" in text
+    assert "100 days from 2025-01-01 to 2025-04-10" in text
+    positive = (frame.bought == "yes").mean()
+    assert f"2 classes: no {100 * (1 - positive):.1f}%, yes {100 * positive:.1f}%" in text
+
+
+def test_split_by_time_and_gates_on_what_is_judged(inferred, frame):
+    _, raw, text = inferred
+    split = raw["data"]["split"]
+    # 100 days of 40 rows: the last 20 days are 20 % of the rows.
+    assert split == {"method": "time", "column": "when", "eval_from": "2025-03-22", "test_from": "2025-04-01"}
+    judged = frame[frame.when >= "2025-04-01"]
+    majority = (judged.bought == "no").mean()
+    gates = {gate["metric"]: gate["min"] for gate in raw["gates"]["quality"]}
+    assert majority < gates["accuracy"] < majority + 0.003
+    assert gates["auc"] == 0.6
+    assert f"right for {100 * majority:.2f}% of the rows from 2025-04-01 on" in text
+
+
+def test_parquet_gives_the_same_features(inferred, frame, tmp_path):
+    _, raw, _ = inferred
+    pq.write_table(pa.Table.from_pandas(frame.astype({"empty": "string"})), tmp_path / "visits.parquet")
+    other, _ = infer(tmp_path / "visits.parquet", "bought")
+    assert other["features"] == raw["features"]
+    assert other["data"]["split"] == raw["data"]["split"]
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "metric"),
+    [
+        ([0, 1] * 30, "binary", "auc"),
+        (["a", "b", "c"] * 20, "multiclass", "accuracy"),
+        ([0.5 * i for i in range(60)], "regression", "r2"),
+        ([1.25, 2.5] * 30, "binary", "auc"),
+        (list(range(60)), "regression", "r2"),
+        (["0"] * 57 + ["1"] * 3, "binary", "pr_auc"),
+    ],
+)
+def test_task(tmp_path, values, task, metric):
+    pd.DataFrame({"x": np.sin(np.arange(60)), "y": values}).to_csv(tmp_path / "a.csv", index=False)
+    raw, _ = infer(tmp_path / "a.csv", "y")
+    config = parse_config(raw)
+    assert config.data.task == task
+    assert metric in {gate.metric for gate in config.gates.quality}
+    assert config.data.split.method == "hash"
+
+
+def test_other_delimiters_and_awkward_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "the x;no;1st: #\n" + "".join(f"{i % 7}.5;{'ab'[i % 2]};{'uvw'[i % 3]}\n" for i in range(60))
+    )
+    raw, _ = infer(path, "no")
+    assert raw["data"]["csv"]["delimiter"] == ";"
+    assert raw["data"]["label"] == "no"
+    assert list(raw["features"]) == ["the x", "1st: #"]
+    parse_config(raw)
+
+
+def test_path_is_relative_to_the_config_only_inside_its_folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.csv").write_text("x,y\n1,0\n2,1\n")
+    path = str(tmp_path / "sub" / "a.csv")
+    assert yaml.safe_load(infer_config(path, "y", config_folder=str(tmp_path)))["data"]["path"] == "sub/a.csv"
+    assert yaml.safe_load(infer_config(path, "y", config_folder="/nowhere"))["data"]["path"] == path
+
+
+@pytest.mark.parametrize(
+    ("content", "label", "message"),
+    [
+        ("x,y\n1,0\n2,1\n", "z", r"label must be a column.*'z'"),
+        ("x,y\n1,0\n2,0\n", "y", r"at least two values\. Received: '0' in every row"),
+        ("x,y\n1,\n2,\n", "y", r"at least two values\. Received: no values"),
+        ("x,y\n1,0\n1,1\n", "y", r"a column to learn from.*x: one value in every row"),
+        ("x,x,y\n1,1,0\n1,1,1\n", "y", r"names must differ\. Received: 'x' twice"),
+        (
+            "x,y\n" + "".join(f"{i % 5},id{i}\n" for i in range(200)),
+            "y",
+            r"at most 100 values\. Received: 200",
+        ),
+    ],
+)
+def test_what_cannot_be_learnt_is_a_config_error(tmp_path, content, label, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        infer_config(str(tmp_path / "a.csv"), label)
+
+
+def test_high_cardinality_is_bounded(tmp_path, monkeypatch):
+    from headrace.data import profile
+
+    monkeypatch.setattr(profile, "MAX_TRACKED", 100)
+    keys = np.random.default_rng(0).integers(0, 150, 6000)
+    pd.DataFrame({"key": [f"k{k}" for k in keys], "y": keys % 2}).to_csv(tmp_path / "a.csv", index=False)
+    raw, text = infer(tmp_path / "a.csv", "y")
+    assert raw["features"]["key"]["vocabulary"] == {"top_k": 1000, "min_count": 5, "oov_buckets": 16}
+    assert "over 1" in text
+
+
+def test_first_day_of_each_part_is_a_date(inferred):
+    split = inferred[1]["data"]["split"]
+    assert datetime.date.fromisoformat(split["eval_from"]) < datetime.date.fromisoformat(split["test_from"])
