@@ -42,6 +42,8 @@ def run_tfma(
         group = combined if isinstance(one, metric_types.MetricComputation) else derived
         if one not in group:
             group.append(one)
+    for one in combined:
+        one.combiner.setup()  # Keras metrics are made here, as Beam would have them made
     cells, members = _finest(slices, len(judge.labels))
     inputs = _inputs(judge, predictions, weighted=weighted)
     accumulated = [
