@@ -129,7 +129,9 @@ def _densify(sparse: Any) -> Any:
     is_text = sparse.dtype == tf.string
     values = sparse.values if is_text else tf.cast(sparse.values, tf.float32)
     shape = tf.stack([sparse.dense_shape[0], tf.maximum(sparse.dense_shape[1], 1)])
-    return tf.sparse.to_dense(tf.SparseTensor(sparse.indices, values, shape), "" if is_text else float("nan"))[:, 0]
+    return tf.sparse.to_dense(
+        tf.SparseTensor(sparse.indices, values, shape), "" if is_text else float("nan")
+    )[:, 0]
 
 
 def _sparsify(values: Any, kind: str) -> Any:

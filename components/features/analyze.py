@@ -1,0 +1,78 @@
+"""Fit a preprocessing_fn on the training split with tf.Transform, in large batches."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+import tensorflow_transform.beam as tft_beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+from tfx_bsl.tfxio.tf_example_record import TFExampleBeamRecord
+
+from headrace.data.config import RawType
+
+__all__ = ["analyze", "parse_spec", "read_record_batches"]
+
+_BATCH_ROWS = 65_536  # the work that Beam and TensorFlow do per batch, not per row, is what costs
+_BATCH_BYTES = 64 << 20
+
+_DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+
+
+def parse_spec(types: Mapping[str, RawType]) -> dict[str, tf.io.VarLenFeature]:
+    """Return the parse spec of raw columns, each of which may be absent."""
+    return {name: tf.io.VarLenFeature(_DTYPES[kind]) for name, kind in types.items()}
+
+
+def analyze(
+    shards: Sequence[str],
+    types: Mapping[str, RawType],
+    preprocessing_fn: Callable[[Mapping[str, Any]], dict[str, Any]],
+    transform_graph_dir: str,
+    temp_dir: str,
+    beam_args: Sequence[str] = (),
+) -> None:
+    """Fit `preprocessing_fn` and write `transform_fn/`, `transformed_metadata/` and `metadata/`.
+
+    Args:
+        shards: Gzip TFRecord files of tf.Example: the training split.
+        types: Raw column -> type, of the columns to parse.
+        preprocessing_fn: Takes column -> SparseTensor `[rows, values]`.
+        transform_graph_dir: An empty folder.
+        temp_dir: For Beam's scratch files.
+        beam_args: Beam pipeline options, runner included.
+    """
+    schema = schema_utils.schema_from_feature_spec(parse_spec(types))
+    metadata_io.write_metadata(
+        dataset_metadata.DatasetMetadata(schema), os.path.join(transform_graph_dir, "metadata")
+    )
+    adapter = TFExampleBeamRecord(
+        physical_format="inmem", telemetry_descriptors=["headrace"], schema=schema
+    ).TensorAdapterConfig()
+    options = PipelineOptions(list(beam_args), pipeline_type_check=False)
+    with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=temp_dir):
+        batches = (
+            pipeline
+            | "Shards" >> beam.Create(list(shards), reshuffle=False)
+            | "Read" >> beam.FlatMap(read_record_batches, schema.SerializeToString())
+        )
+        fitted = (batches, adapter) | "Fit" >> tft_beam.AnalyzeDataset(preprocessing_fn)
+        _ = fitted | "Write" >> tft_beam.WriteTransformFn(transform_graph_dir)
+
+
+def read_record_batches(shard: str, schema: bytes) -> Iterator[Any]:
+    """Yield the rows of a shard as large Arrow record batches.
+
+    Args:
+        shard: A gzip TFRecord file of tf.Example.
+        schema: Serialized TFMD schema of the columns to read.
+    """
+    decoder = ExamplesToRecordBatchDecoder(schema)
+    records = tf.data.TFRecordDataset(shard, "GZIP")
+    size = max((len(record) for record in records.take(64).as_numpy_iterator()), default=1)
+    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
+    for batch in records.batch(rows).as_numpy_iterator():
+        yield decoder.DecodeBatch(batch.tolist())

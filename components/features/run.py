@@ -1,0 +1,215 @@
+"""The transform node: fit the feature spec on the training split, and apply it to every split."""
+
+import glob
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from headrace.components.node import NodeContext, NodeResult, emit
+from headrace.data.config import SPLITS, RawType
+from headrace.data.errors import DataRejected, HeadraceError
+from headrace.serving.preprocessing import Preprocessor
+
+from .analyze import analyze
+from .apply import transform_shards
+from .config import FeaturesConfig
+from .golden import golden_rows, golden_vectors, read_rows
+from .graph import LabelPlan, build_preprocessing_fn
+from .plan import Number, Output, plan_outputs
+from .sidecar import describe_features, describe_transform, read_fitted
+from .signatures import FittedTransform
+from .user import describe_user_features, load_function, wrap_user_function
+
+__all__ = ["Ingest", "fit", "read_ingest", "run"]
+
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What the transform needs of `ingest.json`.
+
+    Attributes:
+        columns: Raw column -> type, of the columns that the model reads, in config order.
+        label: The label and weight columns.
+        task: `binary`, `multiclass` or `regression`.
+        rows: Split -> rows.
+        empty: Columns without a value in the training split.
+    """
+
+    columns: Mapping[str, RawType]
+    label: LabelPlan
+    task: str
+    rows: Mapping[str, int]
+    empty: frozenset[str]
+
+    @property
+    def parsed(self) -> dict[str, RawType]:
+        """Raw column -> type, of the columns to parse from the examples: label and weight too."""
+        found: dict[str, RawType] = dict(self.columns)
+        found[self.label.name] = "float" if self.label.classes is None else "string"
+        if self.label.weight is not None:
+            found[self.label.weight] = "float"
+        return found
+
+
+def run(ctx: NodeContext) -> NodeResult:
+    """Fit the transform and write the graph, features.json, the sidecar and the transformed examples."""
+    examples, graph_dir = ctx.input("examples"), ctx.outputs["transform_graph"]
+    ingest = read_ingest(examples)
+    features = TypeAdapter(FeaturesConfig).validate_python(ctx.config["features"])
+    user_fn: str | None = ctx.config.get("preprocessing_fn")
+    outputs = () if user_fn else plan_outputs(features, ingest.columns)
+    _check_fittable(outputs, ingest)
+    emit("phase", text=f"fitting on {ingest.rows['train']:,} rows")
+    described = fit(examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args)
+    transform = FittedTransform(graph_dir)
+    _write_golden(examples, ingest, transform, graph_dir, has_sidecar=user_fn is None)
+    _transform_splits(examples, ingest, transform, ctx.outputs["transformed_examples"])
+    categories = sum(spec["cardinality"] or 0 for spec in described)
+    finding = f"{len(ingest.columns)} columns to {len(described)} model inputs, {categories:,} categories"
+    return NodeResult(finding, {"transform_graph": {"inputs": len(described), "categories": categories}})
+
+
+def read_ingest(examples: str) -> Ingest:
+    """Read `ingest.json` of an examples artifact."""
+    with open(os.path.join(examples, "ingest.json"), encoding="utf-8") as stream:
+        content = json.load(stream)
+    types = {column["name"]: column["type"] for column in content["columns"]}
+    rows: dict[str, int] = content["splits"]
+    label = content["label"]
+    classes = label["classes"]
+    return Ingest(
+        columns={name: types[name] for name in content["features"]},
+        label=LabelPlan(label["name"], None if classes is None else tuple(classes), content["weight"]),
+        task=label["task"],
+        rows=rows,
+        empty=frozenset(
+            column["name"]
+            for column in content["columns"]
+            if column["missing"].get("train", 0) >= rows["train"]
+        ),
+    )
+
+
+def fit(
+    examples: str,
+    ingest: Ingest,
+    outputs: tuple[Output, ...],
+    user_fn: str | None,
+    graph_dir: str,
+    temp_dir: str,
+    beam_args: Any = (),
+) -> list[dict[str, Any]]:
+    """Write the transform graph, features.json and the sidecar; return the `features` of features.json.
+
+    Args:
+        examples: Folder of the examples artifact.
+        ingest: Its summary.
+        outputs: The planned model inputs; not used with `user_fn`.
+        user_fn: Import path of the user's preprocessing_fn, or None.
+        graph_dir: Folder of the transform_graph artifact.
+        temp_dir: For scratch files.
+        beam_args: Beam pipeline options.
+    """
+    if user_fn is None:
+        preprocessing_fn = build_preprocessing_fn(outputs, ingest.label)
+    else:
+        function = load_function(user_fn)
+        preprocessing_fn = wrap_user_function(function, user_fn, list(ingest.columns), ingest.label)
+    scratch = os.path.join(temp_dir, "tft")
+    try:
+        analyze(_shards(examples, "train"), ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    folder = os.path.join(graph_dir, "headrace")
+    os.makedirs(folder)
+    if user_fn is None:
+        fitted = read_fitted(graph_dir, outputs)
+        described = describe_features(outputs, fitted)
+        _write_json(folder, "preprocessing.json", describe_transform(outputs, ingest.columns, fitted))
+    else:
+        described = describe_user_features(graph_dir)
+        reason = (
+            f"the transform is the user's own preprocessing_fn ({user_fn}), which only TensorFlow can run"
+        )
+        _write_json(folder, "sidecar.json", {"reason": reason})
+    classes = None if ingest.label.classes is None else list(ingest.label.classes)
+    _write_json(
+        folder,
+        "features.json",
+        {
+            "features": described,
+            "label": {"name": ingest.label.name, "task": ingest.task, "classes": classes},
+            "weight": ingest.label.weight,
+            "raw": [{"name": name, "type": kind} for name, kind in ingest.columns.items()],
+        },
+    )
+    return described
+
+
+def _check_fittable(outputs: tuple[Output, ...], ingest: Ingest) -> None:
+    for output in outputs:
+        for column in sorted(_columns_of(output) & ingest.empty):
+            raise DataRejected(
+                f"a feature's column must have a value in the training split. Received: none in "
+                f"{ingest.rows['train']:,} rows of column {column!r} (features.{output.source})",
+                "take the feature out of the config, or correct the data",
+            )
+
+
+def _columns_of(output: Output) -> set[str]:
+    if hasattr(output, "parts"):
+        return {part.column for part in output.parts}
+    # A number with a constant to impute and nothing to scale by fits on anything, even on nothing.
+    if isinstance(output, Number) and output.scale == "none" and not isinstance(output.impute, str):
+        return set()
+    return {output.column}
+
+
+def _write_golden(
+    examples: str, ingest: Ingest, transform: FittedTransform, graph_dir: str, has_sidecar: bool
+) -> None:
+    """Write golden.json, and hold the sidecar to it."""
+    rows = read_rows(_shards(examples, "eval") + _shards(examples, "train"), ingest.columns, 512)
+    golden = golden_vectors(golden_rows(rows, ingest.columns), ingest.columns, transform)
+    folder = os.path.join(graph_dir, "headrace")
+    _write_json(folder, "golden.json", golden)
+    if not has_sidecar:
+        return
+    found = Preprocessor.load(os.path.join(folder, "preprocessing.json")).transform(golden["inputs"])
+    for name, wanted in golden["transformed"].items():
+        expected = np.array(wanted, np.float64)
+        difference = np.abs(found[name] - expected)
+        allowed = _TOLERANCE * np.maximum(1, np.abs(expected)) if found[name].dtype.kind == "f" else 0
+        if (difference > allowed).any():
+            row = int(np.argmax((difference > allowed).any(axis=1)))
+            raise HeadraceError(
+                "preprocessing.json must agree with the transform graph. Received: "
+                f"{found[name][row].tolist()} for {wanted[row]} (output {name!r}, golden row {row})"
+            )
+
+
+def _transform_splits(examples: str, ingest: Ingest, transform: FittedTransform, folder: str) -> None:
+    total, done = sum(ingest.rows.values()), 0
+    for split in SPLITS:
+        target = os.path.join(folder, f"Split-{split}")
+        os.makedirs(target)
+        for rows in transform_shards(_shards(examples, split), ingest.parsed, transform.apply, target):
+            done += rows
+            emit("rows", done=done, total=total, text=f"transforming {split}")
+
+
+def _shards(examples: str, split: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(glob.escape(examples), f"Split-{split}", "*.gz")))
+
+
+def _write_json(folder: str, name: str, content: Any) -> None:
+    with open(os.path.join(folder, name), "w", encoding="utf-8") as stream:
+        json.dump(content, stream, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,180 @@
+"""Rows from a client as typed columns: missing values told apart, wrong types rejected with their place."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.data.errors import HeadraceError
+
+__all__ = ["Column", "InvalidRow", "Rows", "read_columns"]
+
+Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+"""Rows as mappings, or columns as sequences of one length."""
+
+_INT64 = (-(2**63), 2**63 - 1)
+
+
+class InvalidRow(HeadraceError, ValueError):
+    """A value that does not fit its column, or a column that the model does not read."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Column:
+    """A raw column.
+
+    Attributes:
+        present: bool `[rows]`.
+        numbers: int64 or float32 `[rows]`, 0 where missing; None for text.
+        texts: Text of each row, "" where missing; None for numbers.
+    """
+
+    present: npt.NDArray[np.bool_]
+    numbers: npt.NDArray[Any] | None = None
+    texts: list[str] | None = None
+
+
+def read_columns(
+    rows: Rows, types: Mapping[str, str], ignore_unknown: bool = False
+) -> tuple[int, dict[str, Column]]:
+    """Turn rows into typed columns.
+
+    None, NaN, "" and an absent key are missing. An integer in a text column is taken as its decimal text.
+
+    Args:
+        rows: Rows or columns.
+        types: Column -> `int`, `float` or `string`.
+        ignore_unknown: Whether to pass over columns that `types` does not name.
+
+    Returns:
+        The number of rows, and column -> values for every column of `types`.
+
+    Raises:
+        InvalidRow: If a column is unknown, columns differ in length, or a value has the wrong type.
+    """
+    if isinstance(rows, Mapping):
+        sizes = {name: len(values) for name, values in rows.items()}
+        size = next(iter(sizes.values()), 0)
+        for name, other in sizes.items():
+            if other != size:
+                raise InvalidRow(
+                    f"columns must be of one length. Received: {other} values in column {name!r} and {size} in "
+                    f"column {next(iter(sizes))!r}"
+                )
+        if not ignore_unknown:
+            _check_known(rows, types, "")
+        given = {name: rows.get(name, [None] * size) for name in types}
+    else:
+        size = len(rows)
+        if not ignore_unknown:
+            known = types.keys()
+            for index, row in enumerate(rows):
+                if not row.keys() <= known:
+                    _check_known(row, types, f"row {index}, ")
+        given = {name: [row.get(name) for row in rows] for name in types}
+    return size, {name: _read_column(name, given[name], kind) for name, kind in types.items()}
+
+
+def _check_known(names: Iterable[str], types: Mapping[str, str], place: str) -> None:
+    for name in names:
+        if name not in types:
+            close = difflib.get_close_matches(str(name), types, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it reads {', '.join(map(repr, types))}"
+            raise InvalidRow(
+                f"a column must be one that the model reads. Received: {name!r} ({place}column {name!r})",
+                hint,
+            )
+
+
+def _read_column(name: str, values: Sequence[Any], kind: str) -> Column:
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if kind == "string":
+        return _read_texts(name, values)
+    return _read_integers(name, values) if kind == "int" else _read_floats(name, values)
+
+
+def _read_texts(name: str, values: Sequence[Any]) -> Column:
+    if set(map(type, values)) <= {str, type(None)}:
+        texts = [value or "" for value in values]
+    else:
+        texts = [_as_text(name, index, value) for index, value in enumerate(values)]
+    return Column(np.fromiter(map(bool, texts), np.bool_, len(texts)), texts=texts)
+
+
+def _read_floats(name: str, values: Sequence[Any]) -> Column:
+    if not set(map(type, values)) <= {float, int, type(None)}:
+        values = [_as_number(name, index, value, "float") for index, value in enumerate(values)]
+    try:
+        wide = np.array([math.nan if value is None else value for value in values], np.float64)
+    except OverflowError:  # an integer beyond float64
+        wide = np.array([_as_float(value) for value in values], np.float64)
+    present = ~np.isnan(wide)
+    with np.errstate(over="ignore"):
+        numbers = np.where(present, wide, 0.0).astype(np.float32)
+    return Column(present, numbers=numbers)
+
+
+def _read_integers(name: str, values: Sequence[Any]) -> Column:
+    present = np.ones(len(values), np.bool_)
+    if set(map(type, values)) != {int}:
+        values = [_as_number(name, index, value, "int") for index, value in enumerate(values)]
+        present = np.fromiter((value is not None for value in values), np.bool_, len(values))
+        values = [0 if value is None else value for value in values]
+    try:
+        return Column(present, numbers=np.array(values, np.int64))
+    except OverflowError:
+        for index, value in enumerate(values):
+            if not _INT64[0] <= value <= _INT64[1]:
+                raise _wrong(name, index, value, "must fit in 64 bits") from None
+        raise
+
+
+def _as_text(name: str, index: int, value: Any) -> str:
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    raise _wrong(name, index, value, "must be text (or an integer, taken as its decimal text)")
+
+
+def _as_number(name: str, index: int, value: Any, kind: str) -> int | float | None:
+    """Return a number, or None where it is missing."""
+    if value is None or (isinstance(value, str) and value == ""):
+        return None
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        if math.isnan(value):
+            return None
+        if kind == "float":
+            return float(value)
+        if math.isfinite(value) and float(value).is_integer():
+            return int(value)
+    raise _wrong(name, index, value, f"must be {'a number' if kind == 'float' else 'an integer'}")
+
+
+def _as_float(value: int | float | None) -> float:
+    if value is None:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _wrong(name: str, index: int, value: Any, rule: str) -> InvalidRow:
+    return InvalidRow(
+        f"a value of column {name!r} {rule}. Received: {value!r}, of type {type(value).__name__} "
+        f"(row {index}, column {name!r})"
+    )
