@@ -21,6 +21,8 @@ class MlpConfig(Section):
         l1: L1 penalty on dense kernels, >= 0.
         l2: L2 penalty on dense kernels, >= 0.
         embedding_l2: L2 penalty on embedding tables, >= 0.
+        linear_terms: Add to the logits one learned number per category, beside the dense layers (the
+            wide part of a wide-and-deep model).
     """
 
     family: Literal["mlp"] = "mlp"
@@ -32,6 +34,7 @@ class MlpConfig(Section):
     l1: Annotated[float, Field(ge=0)] = 0.0
     l2: Annotated[float, Field(ge=0)] = 0.0
     embedding_l2: Annotated[float, Field(ge=0)] = 0.0
+    linear_terms: bool = False
 
 
 ModelConfig = MlpConfig
