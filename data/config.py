@@ -18,7 +18,13 @@ SPLITS = ("train", "eval", "test")
 
 
 class CsvOptions(Section):
-    """How to read delimited text (RFC 4180 quoting)."""
+    """How to read delimited text (RFC 4180 quoting).
+
+    Attributes:
+        delimiter: Character between values; files that end in .tsv use a tab.
+        encoding: Encoding of the text, by its Python name.
+        null_values: Texts that mean a missing value.
+    """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
@@ -51,7 +57,14 @@ class HashSplit(Section):
 
 
 class ColumnSplit(Section):
-    """Assign each row by the value of a column. Rows with other values are an error."""
+    """Assign each row by the value of a column. Rows with other values are an error.
+
+    Attributes:
+        column: Column that tells the split.
+        train: Values that mean training.
+        eval: Values that mean model selection.
+        test: Values that mean the test split.
+    """
 
     method: Literal["column"] = "column"
     column: str

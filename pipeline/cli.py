@@ -279,12 +279,13 @@ def _fetch(name: str, folder: str) -> None:
 
 
 @_cli.command("schema")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the reference for people instead.")
 @_with_debug
-def _schema() -> None:
+def _schema(as_markdown: bool) -> None:
     """Print the JSON Schema of the config file, for editors."""
-    from .config import json_schema
+    from .reference import json_schema, markdown
 
-    click.echo(json.dumps(json_schema(), indent=1))
+    click.echo(markdown() if as_markdown else json.dumps(json_schema(), indent=1))
 
 
 @_cli.command("doctor")

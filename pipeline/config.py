@@ -213,14 +213,6 @@ def parse_config(raw: Mapping[str, Any], place: str = "config") -> RunConfig:
         raise ConfigError(_explain(error, raw, place)) from None
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the config file, for editors."""
-    schema = RunConfig.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "headrace run config"
-    return schema
-
-
 def _absolute(config: RunConfig, file: Path) -> RunConfig:
     folder = file.resolve().parent
     data_path = config.data.path if "://" in config.data.path else str(folder / config.data.path)

@@ -76,7 +76,9 @@ class NumericFeature(Section):
         clip: Limits applied after the log, if any.
         scale: `zscore` (mean 0, standard deviation 1), `minmax` (to [0, 1]) or `none`; statistics are
             those of the training split after impute, log and clip.
-        buckets: Cut into ranges instead of scaling; `encode` then says how the model sees them.
+        buckets: Cut into ranges instead of scaling.
+        encode: With `buckets`: how the model sees them.
+        embedding_dim: Width of the embedding; by default chosen from the number of buckets.
     """
 
     kind: Literal["numeric"]

@@ -12,7 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from headrace.data.errors import ConfigError
-from headrace.pipeline.config import RunConfig, json_schema, load_config, parse_config
+from headrace.pipeline.config import RunConfig, load_config, parse_config
+from headrace.pipeline.reference import json_schema
 
 GOOD: dict[str, Any] = {
     "schema_version": 1,

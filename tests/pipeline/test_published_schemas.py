@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from headrace.pipeline.config import json_schema
+from headrace.pipeline.reference import json_schema, markdown
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -14,6 +14,23 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def test_the_config_schema_is_up_to_date() -> None:
     published = json.loads((DOCS / "config.schema.json").read_text(encoding="utf-8"))
     assert published == json_schema(), "run: .venv/bin/headrace schema > docs/config.schema.json"
+
+
+def test_the_config_reference_is_up_to_date() -> None:
+    published = (DOCS / "config.md").read_text(encoding="utf-8")
+    assert published == markdown() + "\n", "run: .venv/bin/headrace schema --markdown > docs/config.md"
+
+
+def test_every_field_is_described() -> None:
+    schema = json_schema()
+    tags = {"kind", "method", "family", "schema_version"}
+    bare = [
+        f"{name}.{field}"
+        for name, definition in schema["$defs"].items()
+        for field, body in definition.get("properties", {}).items()
+        if "description" not in body and field not in tags and len(definition["properties"]) > 3
+    ]
+    assert bare == []
 
 
 @pytest.mark.parametrize("file", sorted(DOCS.glob("*.schema.json")), ids=lambda file: file.name)
