@@ -1,6 +1,6 @@
 """From everything that was measured to gates, and from gates to the verdict. Pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -68,30 +68,42 @@ def judge(
         found += judge_cost(rule, evidence)
     for name in names:
         found += judge_serving(gates.serving, name, evidence)
-    return [*data_gates, *(_with_consequence(gate, targets) for gate in found)]
+    known = evidence.built()
+    return [*data_gates, *(_with_consequence(gate, targets, known) for gate in found)]
 
 
-def decide(gates: Sequence[Gate], push: PushConfig, *, allow_unbounded: bool) -> Verdict:
+def decide(
+    gates: Sequence[Gate], push: PushConfig, *, known: Collection[str], allow_unbounded: bool
+) -> Verdict:
     """Return the verdict.
 
-    A gate blocks where it is about the data, about float32's quality, or about a variant that would
-    be pushed, and its state forbids a push.
+    A gate blocks where its state forbids a push and it is about the data, about float32's quality, about
+    a variant that would be pushed, or about a variant that does not exist: a bound with a slip in the
+    name bounds nothing.
+
+    Args:
+        gates: All gates.
+        push: Targets.
+        known: Names of the variants of the run.
+        allow_unbounded: Whether NO_THRESHOLD may push.
     """
     forbidden = {"FAIL", "SKIPPED"} if allow_unbounded else {"FAIL", "SKIPPED", "NO_THRESHOLD"}
     targets = target_variants(push)
     blocking = tuple(
-        index for index, gate in enumerate(gates) if gate.state in forbidden and _matters(gate, targets)
+        index
+        for index, gate in enumerate(gates)
+        if gate.state in forbidden and _matters(gate, targets, known)
     )
     return Verdict("reject" if blocking else "push", blocking, push.serving, push.lite)
 
 
-def _matters(gate: Gate, targets: Sequence[str]) -> bool:
-    if gate.kind == "data" or gate.variant in targets:
+def _matters(gate: Gate, targets: Collection[str], known: Collection[str]) -> bool:
+    if gate.kind == "data" or gate.variant in targets or gate.variant not in known:
         return True
     return gate.kind == "quality" and gate.variant == "float32"
 
 
-def _with_consequence(gate: Gate, targets: Sequence[str]) -> Gate:
-    if gate.state in ("PASS", "NO_BASELINE") or _matters(gate, targets):
+def _with_consequence(gate: Gate, targets: Collection[str], known: Collection[str]) -> Gate:
+    if gate.state in ("PASS", "NO_BASELINE") or _matters(gate, targets, known):
         return gate
     return replace(gate, reason=f"{gate.reason.removesuffix('.')} (not pushed, so this does not block).")

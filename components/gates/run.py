@@ -28,7 +28,7 @@ def run(ctx: NodeContext) -> NodeResult:
     )
     data_gates = read_gates(Path(ctx.input("data_gates"), "gates.json"))
     gates = judge(evidence, data_gates, rules, push, str(ctx.config["data.task"]))
-    verdict = decide(gates, push, allow_unbounded=rules.allow_unbounded)
+    verdict = decide(gates, push, known=evidence.built(), allow_unbounded=rules.allow_unbounded)
     folder = Path(ctx.outputs["gates"])
     folder.mkdir(parents=True, exist_ok=True)
     write_gates(folder / "gates.json", gates)
