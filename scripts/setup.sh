@@ -8,7 +8,7 @@ set -euo pipefail
 # Raise when an environment built by an older version of this script must not be kept.
 readonly RECIPE=1
 readonly NEED_MIB=6000
-readonly OFFLINE='name resolution|dns error|could not resolve|network is unreachable|connection (refused|reset)|connect error|timed out|failed to fetch'
+readonly OFFLINE='name resolution|dns error|could not resolve|network is unreachable|connection (refused|reset)|connect error|timed out|failed to fetch|from versions: none'
 readonly SUITE=trixie # the oldest Debian suite whose glibc (2.41) runs the wheels of ml-metadata and TFDV
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -57,7 +57,7 @@ if (3, 11) <= sys.version_info[:2] <= (3, 13):
 }
 
 # The sha256 of what an environment depends on. A venv holds absolute paths, so a moved checkout needs a new one.
-environment_key() { printf '%s\n' "$RECIPE" "$root" "${PYTHON:-}" "$(uname -m)" | sha256sum | cut -d' ' -f1; }
+environment_key() { printf '%s\n' "$RECIPE" "$root" "$(uname -m)" | sha256sum | cut -d' ' -f1; }
 packages_key() { cat requirements.lock requirements.in setup.py | sha256sum | cut -d' ' -f1; }
 
 # The value of a pip setting, from the environment or pip's own files: one registry configuration serves pip and uv.
@@ -152,7 +152,8 @@ add_private_glibc() {
         -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
         -o Dir::State::Lists="$work/lists" -o Dir::State::status=/dev/null -o Dir::Cache="$work/cache"
         -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)")
-    quietly "apt-get update ($SUITE)" apt-get "${options[@]}" update
+    # Without the mode, apt takes an archive that does not answer for a warning.
+    quietly "apt-get update ($SUITE)" apt-get "${options[@]}" -o APT::Update::Error-Mode=any update
     (cd "$work" && quietly "apt-get download libc6" apt-get "${options[@]}" download libc6 libstdc++6 libgcc-s1)
     for package in "$work"/*.deb; do
         quietly "dpkg -x" dpkg -x "$package" "$work/tree"
@@ -180,8 +181,13 @@ install_packages() {
         --no-deps --no-build-isolation --editable .
 }
 
-# The environment is intact when its stamp matches and its interpreter starts (the base Python may be gone).
-stamped() { [[ -f $stamp ]] && grep -qx "$1 $2" "$stamp" && "$venv/bin/python" -c '' 2>/dev/null; }
+# Intact: the stamp matches, the interpreter starts (the base Python may be gone), and no other one is asked for.
+environment_is_intact() {
+    stamped environment "$environment" && "$venv/bin/python" -c '' 2>/dev/null || return 1
+    [[ -z ${PYTHON:-} ]] || stamped python "$(find_python || true)"
+}
+
+stamped() { grep -sqxF "$1 $2" "$stamp"; }
 
 # Two `make` at once must not build the same folder.
 if command -v flock >/dev/null; then
@@ -193,22 +199,22 @@ unset PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH
 
 environment=$(environment_key)
 packages=$(packages_key)
-if stamped environment "$environment" && stamped packages "$packages"; then exit 0; fi
+if environment_is_intact && stamped packages "$packages"; then exit 0; fi
 
 : >"$log"
-if ! stamped environment "$environment"; then
+if ! environment_is_intact; then
     free_mib=$(df -Pm . | awk 'NR == 2 { print $4 }')
     if ((free_mib < NEED_MIB)); then
-        fail "about $NEED_MIB MiB of disk are needed here. Free: $free_mib MiB."
+        fail "a new .venv needs about $NEED_MIB MiB of disk. Free here: $free_mib MiB."
     fi
-    python=$(find_python) || fail "headrace needs Python 3.11, 3.12 or 3.13. Found: $(python3 -V 2>&1 || true). Install one, or name it: PYTHON=/path/to/python make setup"
+    python=$(find_python) || fail "headrace needs Python 3.11, 3.12 or 3.13. Found: $("${PYTHON:-python3}" -V 2>&1 || true). Install one, or name it: PYTHON=/path/to/python make setup"
     make_venv "$python"
     bootstrap
     if glibc_is_old; then add_private_glibc; fi
-    printf 'environment %s\n' "$environment" >"$stamp"
+    printf '%s\n' "environment $environment" "python $python" >"$stamp"
 fi
-# The line for the packages goes first and comes back last, so that an interrupted run is never taken for a done one.
-printf 'environment %s\n' "$environment" >"$stamp"
+# The line for the packages goes now and comes back last, so an interrupted run is never taken for a done one.
+sed -i '/^packages /d' "$stamp"
 configure_uv
 install_packages
 printf 'packages %s\n' "$packages" >>"$stamp"
