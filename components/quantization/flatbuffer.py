@@ -1,0 +1,80 @@
+"""TF Lite flatbuffers as objects: read, write, and what their tensors and operators are."""
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from headrace.data.errors import HeadraceError
+
+__all__ = ["MAX_BYTES", "constant", "constant_bytes", "opcode_index", "operator_names", "read", "write"]
+
+MAX_BYTES = 2**31 - 1
+"""Offsets in a flatbuffer are signed 32 bit integers, in bytes."""
+
+_IDENTIFIER = b"TFL3"
+_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_DTYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
+}
+
+
+def read(content: bytes) -> Any:
+    """Return the flatbuffer as a `schema.ModelT`."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+
+
+def write(model: Any) -> bytes:
+    """Return `model` (a `schema.ModelT`) as a flatbuffer.
+
+    Raises:
+        HeadraceError: If its constants exceed `MAX_BYTES`.
+    """
+    total = constant_bytes(model)
+    if total > MAX_BYTES:
+        raise HeadraceError(f"a TF Lite model must hold at most {MAX_BYTES} bytes of constants. Received: {total} bytes")
+    builder = flatbuffers.Builder(total + 2**16)
+    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def constant(model: Any, tensor: Any) -> np.ndarray[Any, Any] | None:
+    """Return the value of `tensor`, or None where it is computed or of a type that is never a weight."""
+    data = model.buffers[tensor.buffer].data
+    if data is None or len(data) == 0 or tensor.type not in _DTYPES:
+        return None
+    values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), _DTYPES[tensor.type])
+    return values.reshape(tensor.shape if tensor.shape is not None else [])
+
+
+def constant_bytes(model: Any) -> int:
+    """Return the bytes of all buffers of `model`, metadata included."""
+    return sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
+
+
+def operator_names(model: Any) -> set[str]:
+    """Return the builtin names of all operators in `model`, such as "GATHER" (custom ones: their own)."""
+    found = set()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            name = _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            found.add(code.customCode.decode() if name == "CUSTOM" else name)
+    return found
+
+
+def opcode_index(model: Any, builtin: int, version: int) -> int:
+    """Return the index of an operator code in `model`, added where there is none."""
+    for index, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and not code.customCode:
+            code.version = max(code.version, version)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

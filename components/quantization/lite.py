@@ -1,0 +1,129 @@
+"""TF Lite variants of the transformed-features SavedModel.
+
+Tried on a model of embeddings and dense layers (float32 99.4 %): TFLiteConverter's own full int8 and
+litert-quantizer's with every operator static lose it (66 to 71 %), because the scores' tail in int8 has 256 values
+and one range holds all features of the concatenated input. Static int8 of the matrix products alone keeps 99.3 %
+and is the fastest. So: products by litert-quantizer, tables by `tables.py`, the rest float32.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from litert_quantizer import qtyping, quantizer
+
+from headrace.data.errors import HeadraceError
+
+from . import flatbuffer
+from .tables import quantize_tables
+
+__all__ = ["BrokenConversion", "check_weights", "convert", "convert_float", "run_lite"]
+
+_SIGNATURE = "serving_default"
+_CALIBRATION_BATCH = 256  # litert-quantizer averages the ranges of calls, so a call must see many rows
+_STATEFUL = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
+_PRODUCTS = (
+    qtyping.TFLOperationName.FULLY_CONNECTED,
+    qtyping.TFLOperationName.CONV_2D,
+    qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
+)
+
+Columns = Mapping[str, np.ndarray[Any, Any]]
+
+
+class BrokenConversion(HeadraceError):
+    """A converted model has lost weights or answers differently."""
+
+
+def convert_float(saved_model_dir: str, *, float16: bool = False) -> bytes:
+    """Convert a SavedModel over transformed features.
+
+    Args:
+        saved_model_dir: Folder of the SavedModel; not one whose root is a Keras model.
+        float16: Whether constants are stored in float16 (computed with in float32).
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model_dir, signature_keys=[_SIGNATURE])
+    if float16:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())
+
+
+def convert(name: str, saved_model_dir: str, control: bytes, calibration: Columns) -> bytes:
+    """Return the flatbuffer of variant `name`.
+
+    Args:
+        name: One of `LITE_VARIANTS`.
+        saved_model_dir: SavedModel over transformed features.
+        control: Its float32 flatbuffer.
+        calibration: Transformed rows, feature -> `[rows, width]`, at least 256.
+    """
+    if name == "tflite_float32":
+        return control
+    if name == "tflite_float16":
+        return convert_float(saved_model_dir, float16=True)
+    job = quantizer.Quantizer(quantize_tables(control))
+    ranges = None
+    if name == "tflite_int8":
+        for operation in _PRODUCTS:
+            job.add_static_config(".*", operation, 8, 8)
+        ranges = job.calibrate({_SIGNATURE: _batches(calibration)}, num_threads=1)
+    else:
+        for operation in _PRODUCTS:
+            job.add_dynamic_config(".*", operation, 8)
+    result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model or b"")
+
+
+def _batches(columns: Columns) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Cut rows into equal calls of at least `_CALIBRATION_BATCH` rows."""
+    rows = len(next(iter(columns.values())))
+    calls = max(1, rows // _CALIBRATION_BATCH)
+    bounds = np.linspace(0, rows, calls + 1).astype(int)
+    return [
+        {name: values[start:stop] for name, values in columns.items()}
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def check_weights(content: bytes, matrix_elements: int, bytes_per_element: int) -> int:
+    """Check that a flatbuffer holds its weights as constants.
+
+    Args:
+        content: The flatbuffer.
+        matrix_elements: Number of elements of all parameters of rank 2 and more (those of rank 1 may have been
+            folded into others).
+        bytes_per_element: Of the stored form: 4, 2 or 1.
+
+    Returns:
+        Bytes of its constant tensors.
+
+    Raises:
+        BrokenConversion: If variables are left, or there are too few constants.
+    """
+    model = flatbuffer.read(content)
+    left = sorted(flatbuffer.operator_names(model) & _STATEFUL)
+    if left:
+        raise BrokenConversion(
+            f"a TF Lite model must hold its weights as constants. Received: operators {', '.join(left)}",
+            hint="export with a plain tf.Module or keras.export.ExportArchive, not with a Keras model as root",
+        )
+    buffers = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    found = sum(len(model.buffers[i].data) for i in buffers if model.buffers[i].data is not None)
+    if found < matrix_elements * bytes_per_element:
+        raise BrokenConversion(
+            f"a TF Lite model must hold at least {matrix_elements * bytes_per_element:,} bytes of constants. "
+            f"Received: {found:,} bytes"
+        )
+    return found
+
+
+def run_lite(content: bytes, columns: Columns) -> np.ndarray[Any, Any]:
+    """Return the answers (`scores` `[rows, K]` or `outputs` `[rows]`) of a flatbuffer to transformed rows."""
+    runner = Interpreter(model_content=content, num_threads=1).get_signature_runner(_SIGNATURE)
+    details = runner.get_input_details()
+    answers = runner(**{name: columns[name].astype(details[name]["dtype"]) for name in details})
+    (answer,) = answers.values()
+    return np.asarray(answer)
