@@ -1,12 +1,14 @@
 """Predictions of one variant by its own runtime."""
 
+import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["SavedModel", "check_predictions", "predict_lite"]
+__all__ = ["LitePath", "SavedModel", "check_predictions"]
 
 _BATCH = 4096
 
@@ -67,31 +69,52 @@ def _in_batches(call: Callable[[slice], Mapping[str, Any]], rows: int) -> np.nda
     return np.concatenate(found).astype(np.float32)
 
 
-def predict_lite(
-    model: str, sidecars: str, labels: bytes, columns: Mapping[str, np.ndarray], scratch: str
-) -> np.ndarray:
-    """Predict on the on-device path: the numpy sidecar, then LiteRT.
+class LitePath:
+    """The on-device path: raw rows through the numpy sidecar, then LiteRT.
+
+    All variants of a run share the sidecar, so the rows go through it once.
 
     Args:
-        model: Path of model.tflite.
-        sidecars: Folder of preprocessing.json.
-        labels: Content of labels.json.
-        columns: Raw columns as the raw signature takes them, `[rows]` each.
-        scratch: Empty or missing folder to put the bundle together in.
-
-    Returns:
-        float32 `[rows, classes]`, or `[rows]` for regression.
+        sidecars: Folder of preprocessing.json and features.json.
+        columns: Raw columns as a device holds them, `[rows]` each.
+        scratch: Folder for bundles.
     """
-    from headrace.serving.lite import LiteModel
 
-    os.makedirs(scratch, exist_ok=True)
-    os.symlink(os.path.abspath(model), os.path.join(scratch, "model.tflite"))
-    sidecar = os.path.join(sidecars, "preprocessing.json")
-    os.symlink(os.path.abspath(sidecar), os.path.join(scratch, "preprocessing.json"))
-    with open(os.path.join(scratch, "labels.json"), "wb") as stream:
-        stream.write(labels)
-    answer = LiteModel.load(scratch).predict(columns)
-    return np.asarray(answer["scores" if "scores" in answer else "outputs"], np.float32)
+    def __init__(self, sidecars: str, columns: Mapping[str, Sequence[Any]], scratch: str) -> None:
+        self._sidecars = sidecars
+        self._columns = columns
+        self._scratch = scratch
+        self._features: dict[str, np.ndarray] | None = None
+
+    def predict(self, name: str, path: str) -> np.ndarray:
+        """Predict all rows with the flatbuffer at `path`, from a bundle as it would be pushed.
+
+        Returns:
+            float32 `[rows, classes]`, or `[rows]` for regression.
+        """
+        from headrace.serving.lite import LiteModel
+
+        model = LiteModel.load(self._bundle(name, path))
+        if self._features is None:
+            self._features = model.preprocessor.transform(self._columns, ignore_unknown=True)
+        features = self._features
+        rows = len(next(iter(features.values())))
+        return _in_batches(
+            lambda part: model.runner.run({name: values[part] for name, values in features.items()}), rows
+        )
+
+    def _bundle(self, name: str, path: str) -> str:
+        folder = os.path.join(self._scratch, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        sidecar = os.path.join(self._sidecars, "preprocessing.json")
+        os.symlink(os.path.abspath(path), os.path.join(folder, "model.tflite"))
+        os.symlink(os.path.abspath(sidecar), os.path.join(folder, "preprocessing.json"))
+        with open(os.path.join(self._sidecars, "features.json"), encoding="utf-8") as stream:
+            label = json.load(stream)["label"]
+        with open(os.path.join(folder, "labels.json"), "w", encoding="utf-8") as stream:
+            json.dump(label, stream)
+        return folder
 
 
 def check_predictions(predictions: np.ndarray, rows: int, classes: Sequence[str]) -> None:

@@ -13,7 +13,16 @@ import pyarrow.compute as pc
 from headrace.data.config import DataConfig
 from headrace.data.errors import ConfigError, DataRejected
 
-__all__ = ["MISSING", "Rows", "column_texts", "decode", "model_columns", "read_rows", "read_serialized"]
+__all__ = [
+    "MISSING",
+    "Rows",
+    "column_texts",
+    "decode",
+    "device_columns",
+    "model_columns",
+    "read_rows",
+    "read_serialized",
+]
 
 MISSING = "(missing)"
 """Text of a missing value in the key of a slice."""
@@ -179,3 +188,13 @@ def model_columns(columns: Mapping[str, pa.Array], names: Sequence[str]) -> dict
             numbers = pc.fill_null(column.cast(pa.float64()), float("nan"))
             out[name] = numbers.to_numpy(zero_copy_only=False).astype(np.float32)
     return out
+
+
+def device_columns(columns: Mapping[str, pa.Array], names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Return columns as the numpy sidecar takes them: exact integers, None or NaN where missing."""
+    return {
+        name: columns[name].to_numpy(zero_copy_only=False)  # nulls become NaN
+        if pa.types.is_floating(columns[name].type)
+        else columns[name].to_pylist()
+        for name in names
+    }

@@ -18,8 +18,8 @@ from .config import EvaluationConfig
 from .importance import permutation_importance
 from .judge import Judge
 from .metrics import max_f1_threshold, rank
-from .predict import SavedModel, check_predictions, predict_lite
-from .rows import Rows, column_texts, model_columns, read_rows
+from .predict import LitePath, SavedModel, check_predictions
+from .rows import Rows, column_texts, device_columns, model_columns, read_rows
 from .slices import make_slices
 
 __all__ = ["run"]
@@ -56,6 +56,15 @@ class _Inputs:
     def columns(self) -> Mapping[str, np.ndarray]:
         """Columns that the model reads, as the raw signature takes them."""
         return model_columns(self.rows.columns, self.ingest["features"])
+
+    @cached_property
+    def lite(self) -> LitePath:
+        """What predicts with TF Lite variants."""
+        return LitePath(
+            os.path.join(self.context.input("transform_graph"), "headrace"),
+            device_columns(self.rows.columns, self.ingest["features"]),
+            os.path.join(self.context.temp_dir, "bundles"),
+        )
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -172,15 +181,8 @@ def _predictor(given: _Inputs, entry: Mapping[str, Any]) -> Callable[[], np.ndar
     path = os.path.join(given.context.input("variants"), entry["path"])
     if entry["runtime"] == "tf":
         return lambda: SavedModel(path).predict(given.rows.serialized)
-    sidecars = os.path.join(given.context.input("transform_graph"), "headrace")
     model = os.path.join(path, "model.tflite") if os.path.isdir(path) else path
-    scratch = os.path.join(given.context.temp_dir, "bundles", entry["name"])
-
-    def predict() -> np.ndarray:
-        labels = json.dumps(_read_json(sidecars, "features.json")["label"]).encode()
-        return predict_lite(model, sidecars, labels, given.columns, scratch)
-
-    return predict
+    return lambda: given.lite.predict(entry["name"], model)
 
 
 def _predict_baseline(folder: str, given: _Inputs) -> np.ndarray:

@@ -79,7 +79,9 @@ def test_multiclass_metrics_match_scikit_learn() -> None:
         "recall": sk.recall_score(labels, predicted, average="macro", sample_weight=weights),
         "top_k_accuracy": sk.top_k_accuracy_score(labels, scores, k=3, sample_weight=weights),
         "log_loss": sk.log_loss(labels, scores, sample_weight=weights),
-        "auc": np.mean([sk.roc_auc_score(labels == k, scores[:, k], sample_weight=weights) for k in range(4)]),
+        "auc": np.mean(
+            [sk.roc_auc_score(labels == k, scores[:, k], sample_weight=weights) for k in range(4)]
+        ),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
     assert matrix == pytest.approx(sk.confusion_matrix(labels, predicted, sample_weight=weights))
@@ -125,7 +127,9 @@ def test_curves_lie_on_those_of_scikit_learn() -> None:
     assert (ours["fpr"][0], ours["tpr"][0], ours["fpr"][-1], ours["tpr"][-1]) == (0, 0, 1, 1)
     points = set(zip(fpr.round(12), tpr.round(12), strict=True))
     assert set(zip(np.round(ours["fpr"], 12), np.round(ours["tpr"], 12), strict=True)) <= points
-    assert np.trapezoid(ours["tpr"], ours["fpr"]) == pytest.approx(sk.roc_auc_score(positive, scores), abs=2e-3)
+    assert np.trapezoid(ours["tpr"], ours["fpr"]) == pytest.approx(
+        sk.roc_auc_score(positive, scores), abs=2e-3
+    )
     precision, recall, _ = sk.precision_recall_curve(positive, scores)
     known = set(zip(recall.round(12), precision.round(12), strict=True))
     pr = curves["pr"]
@@ -178,7 +182,9 @@ def test_intervals_of_other_tasks_hold_the_value() -> None:
     values = random.normal(1e6, 5, 600)
     outputs = values + random.normal(size=600)
     numbers = regression_metrics(values, outputs, weights)
-    intervals |= {f"regression {k}": v for k, v in resampler.regression(rows, values, outputs, numbers).items()}
+    intervals |= {
+        f"regression {k}": v for k, v in resampler.regression(rows, values, outputs, numbers).items()
+    }
     exact |= {f"regression {k}": v for k, v in numbers.items()}
     assert all(low <= exact[name] <= high for name, (low, high) in intervals.items())  # type: ignore[operator]
 
