@@ -12,7 +12,14 @@ import tensorflow as tf
 
 from headrace.components.models.output import Output
 
-__all__ = ["Forward", "answers", "save_module", "serving_module", "transformed_module", "transformed_signature"]
+__all__ = [
+    "Forward",
+    "answers",
+    "save_module",
+    "serving_module",
+    "transformed_module",
+    "transformed_signature",
+]
 
 Forward = Callable[[dict[str, Any]], Any]
 """Transformed features -> logits float32 `[rows, Output.logits]`."""

@@ -1,0 +1,240 @@
+"""Callbacks of a fit: those of Keras, a log of epochs that outlives the process, and live progress."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from .config import TrainingConfig
+from .settings import Monitor
+
+__all__ = ["EpochLog", "Progress", "RunFolders", "make_callbacks"]
+
+_EVENTS_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where a fit writes.
+
+    Attributes:
+        state: Folder that a killed fit goes on from: backup, best weights, epochs so far.
+        logs: TensorBoard folder.
+        csv: File of CSVLogger.
+    """
+
+    state: Path
+    logs: Path
+    csv: Path
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the best epoch so far."""
+        return self.state / "best.weights.h5"
+
+    @property
+    def backup(self) -> Path:
+        """Folder of BackupAndRestore."""
+        return self.state / "backup"
+
+
+def make_callbacks(
+    training: TrainingConfig, monitor: Monitor, folders: RunFolders, log: "EpochLog", progress: "Progress"
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks in the order that resuming needs.
+
+    The backup comes after the checkpoint and the log, so that an epoch it counts as done is in both.
+
+    Args:
+        training: Which callbacks, and their settings.
+        monitor: Log name and direction that decide which epoch is best.
+        folders: Where they write.
+        log: The log of epochs.
+        progress: The live progress.
+    """
+    name, mode = monitor
+    found: list[keras.callbacks.Callback] = [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.ModelCheckpoint(
+            str(folders.best_weights),
+            monitor=name,
+            mode=mode,
+            save_best_only=True,
+            save_weights_only=True,
+            initial_value_threshold=log.best_value,
+        ),
+    ]
+    if training.reduce_on_plateau is not None:
+        plateau = training.reduce_on_plateau
+        found.append(
+            keras.callbacks.ReduceLROnPlateau(
+                monitor=name,
+                mode=mode,
+                factor=plateau.factor,
+                patience=plateau.patience,
+                min_lr=plateau.min_learning_rate,
+            )
+        )
+    if training.early_stopping is not None:
+        found.append(
+            keras.callbacks.EarlyStopping(
+                monitor=name,
+                mode=mode,
+                patience=training.early_stopping.patience,
+                min_delta=training.early_stopping.min_delta,
+                restore_best_weights=True,
+            )
+        )
+    found.append(keras.callbacks.CSVLogger(str(folders.csv), append=True))
+    if training.tensorboard:
+        found.append(keras.callbacks.TensorBoard(str(folders.logs), write_graph=False))
+    found.append(log)
+    if training.backup:
+        found.append(
+            keras.callbacks.BackupAndRestore(
+                str(folders.backup), delete_checkpoint=False, double_checkpoint=True
+            )
+        )
+    found.append(progress)
+    return found
+
+
+class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps `{epoch, seconds, logs}` of every epoch in a file of JSON lines, across restarts.
+
+    Args:
+        path: The file; what an earlier try left there is read.
+        monitor: Log name and direction that decide which epoch is best.
+        fresh: Start anew whatever is there.
+    """
+
+    def __init__(self, path: Path, monitor: Monitor, fresh: bool = False) -> None:
+        super().__init__()
+        self._path, self._monitor = path, monitor
+        self._started = 0.0
+        self.epochs: list[dict[str, Any]] = []
+        if path.exists() and not fresh:
+            self.epochs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best epoch so far, the earliest of equals; None before the first with a finite value."""
+        name, mode = self._monitor
+        known = [entry for entry in self.epochs if entry["logs"].get(name) is not None]
+        if not known:
+            return None
+        sign = 1 if mode == "min" else -1
+        return min(known, key=lambda entry: sign * entry["logs"][name])
+
+    @property
+    def best_value(self) -> float | None:
+        """The monitored value of the best epoch so far."""
+        best = self.best
+        return None if best is None else float(best["logs"][self._monitor[0]])
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Forget what is about to be done again: the backup may lag one epoch behind."""
+        self.epochs = [entry for entry in self.epochs if entry["epoch"] <= epoch]
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Add the epoch (counted from 1) and write the file anew."""
+        values = {name: _finite(value) for name, value in (logs or {}).items()}
+        seconds = round(time.monotonic() - self._started, 3)
+        self.epochs.append({"epoch": epoch + 1, "seconds": seconds, "logs": values})
+        scratch = self._path.with_suffix(".part")
+        scratch.write_text("".join(json.dumps(entry) + "\n" for entry in self.epochs), encoding="utf-8")
+        os.replace(scratch, self._path)
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if abs(number) < float("inf") else None  # false for NaN too
+
+
+@dataclass
+class _Pace:
+    """Seconds since the fit began, and the steps done since."""
+
+    started: float = 0.0
+    steps: int = 0
+    last_event: float = field(default=float("-inf"))
+
+
+class Progress(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sends `epoch` events with loss, metrics and the time left, at most twice a second.
+
+    Args:
+        epochs: Epochs of the fit.
+        steps: Steps of an epoch, or None where that is not known before the first has ended.
+        send: Receives the event's values; `headrace.components.node.emit` with the kind filled in.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        steps: int | None,
+        send: Callable[..., None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._epochs, self._steps, self._send, self._clock = epochs, steps, send, clock
+        self._pace = _Pace()
+        self._epoch = 0
+        self._step = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Start the clock."""
+        self._pace = _Pace(started=self._clock())
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Count steps from 0 again."""
+        self._epoch, self._step = epoch, 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Send an event if half a second has passed."""
+        self._pace.steps += batch + 1 - self._step
+        self._step = batch + 1
+        now = self._clock()
+        if now - self._pace.last_event >= _EVENTS_INTERVAL_S:
+            self._pace.last_event = now
+            self._event(self._epoch, logs or {}, now)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Send the epoch's own event; these always go out."""
+        self._steps = self._step or self._steps
+        now = self._clock()
+        self._pace.last_event = now
+        self._event(epoch + 1, logs or {}, now)
+
+    def _event(self, done: int, logs: dict[str, Any], now: float) -> None:
+        values = {name: _finite(value) for name, value in logs.items()}
+        shown = [
+            f"{name} {value:.4f}"
+            for name, value in values.items()
+            if value is not None and name != "learning_rate"
+        ]
+        eta = self._eta(now)
+        text = f"epoch {min(self._epoch + 1, self._epochs)}/{self._epochs}  " + " ".join(shown)
+        self._send(
+            done=done,
+            total=self._epochs,
+            step=self._step,
+            steps=self._steps,
+            eta_s=eta,
+            logs=values,
+            text=text if eta is None else f"{text}  {eta:.0f} s left",
+        )
+
+    def _eta(self, now: float) -> float | None:
+        """Return the seconds left at the pace so far, or None while that cannot be told."""
+        if not self._steps or not self._pace.steps:
+            return None
+        left = (self._epochs - self._epoch) * self._steps - self._step
+        return round(max(left, 0) * (now - self._pace.started) / self._pace.steps, 1)
