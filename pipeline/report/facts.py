@@ -30,7 +30,8 @@ class Variant:
         curves: `{roc, pr, calibration}`.
         residuals: `{bins, counts, predicted, actual}`.
         agreement: `{max_abs_diff, flip_rate}` against float32.
-        cost: `size_bytes, weight_bytes, size_ratio, load_s, rss_bytes` and `b1_p50, b1_p99, b100_p50, b100_p99` in µs.
+        cost: `size_bytes, weight_bytes, size_ratio, load_s, rss_bytes`, and in µs
+            `b1_p50, b1_p99, b100_p50, b100_p99`.
         pushed_to: Path of the version folder, or None.
         skipped: Why it was not built or judged, or an empty string.
     """
@@ -85,11 +86,20 @@ class Facts:
         return self.judged + ((self.baseline,) if self.baseline is not None else ())
 
     @property
-    def leading(self) -> Variant | None:
-        """The variant that single-variant charts show: pushed to TF Serving, else pushed, else the first judged."""
+    def candidates(self) -> tuple[Variant, ...]:
+        """Judged variants that were pushed, or would have been, or else the first; TF Serving's first."""
         pushed = [variant for variant in self.judged if variant.pushed_to]
-        pushed.sort(key=lambda variant: variant.target != "TF Serving")
-        return (pushed or list(self.judged) or [None])[0]
+        push = dig(self.summary, "config", "push") or {}
+        wanted = [
+            variant for variant in self.judged if variant.name in (push.get("serving"), push.get("lite"))
+        ]
+        found = pushed or wanted or list(self.judged[:1])
+        return tuple(sorted(found, key=lambda variant: variant.target != "TF Serving"))
+
+    @property
+    def leading(self) -> Variant | None:
+        """The variant that single-variant charts show: the first candidate."""
+        return next(iter(self.candidates), None)
 
     def shown(self, *keys: str) -> Any:
         """Return `evidence[keys[0]][keys[1]]...`, or None."""
@@ -193,5 +203,7 @@ def _variant(item: Mapping[str, Any], mark: str, cost: Mapping[str, float | None
         agreement=item.get("agreement") or {},
         cost=cost,
         pushed_to=item.get("pushed_to"),
-        skipped=str(item.get("skipped") or ""),
+        skipped=str(
+            item.get("skipped") or (item.get("reason") if item.get("state") == "skipped" else "") or ""
+        ),
     )

@@ -1,17 +1,21 @@
 """Numbers as the report prints them: thousands separators, significant digits, SI units."""
 
 import math
+import re
 from typing import Any
 
 __all__ = [
     "DASH", "METRIC_TITLES", "count", "duration", "finite", "interval", "latency", "metric", "metric_title",
-    "percent", "ratio", "signed", "significant", "size",
+    "percent", "ratio", "short", "signed", "significant", "size",
 ]  # fmt: skip
 
 DASH = "–"
 """Stands where there is no number."""
 
 METRIC_TITLES = {
+    "load_s": "Load time",
+    "rss_bytes": "Peak memory",
+    "weight_bytes": "Weights",
     "auc": "AUC",
     "pr_auc": "PR AUC",
     "f1": "F1",
@@ -27,8 +31,8 @@ METRIC_TITLES = {
     "learning_rate": "Learning rate",
 }
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MINUS = "−"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def finite(value: Any) -> float | None:
@@ -40,7 +44,15 @@ def finite(value: Any) -> float | None:
 
 def metric_title(name: str) -> str:
     """Return a metric's name for people: `pr_auc` -> "PR AUC"."""
-    return METRIC_TITLES.get(name) or name.replace("_", " ").strip().capitalize()
+    if name in METRIC_TITLES:
+        return METRIC_TITLES[name]
+    if found := re.fullmatch(r"(?:max_)?(p\d+)_us_b(\d+)", name):
+        return f"{found[1]} latency, {found[2]} {'row' if found[2] == '1' else 'rows'}"
+    stem, _, last = name.rpartition("_")
+    if stem and last in ("drop", "slice"):
+        return f"{metric_title(stem)} {last}"
+    name = name.removesuffix("_bytes")
+    return name.replace("_", " ").strip().capitalize()
 
 
 def count(value: Any) -> str:
@@ -86,13 +98,19 @@ def interval(bounds: Any) -> str:
     return f"{metric(bounds[0])} to {metric(bounds[1])}"
 
 
+def short(value: Any) -> str:
+    """Format to four significant digits, without trailing zeros: 5 stays "5"."""
+    shown = significant(value, 4)
+    return shown.rstrip("0").rstrip(".") if "." in shown and "×" not in shown else shown
+
+
 def signed(value: Any) -> str:
-    """Format a difference of metrics with its sign; zero has none."""
+    """Format a difference of metrics with its sign; what rounds to zero has none."""
     number = finite(value)
     if number is None:
         return DASH
     if abs(number) < 5e-5:
-        return "0.0000" if number == 0 else f"{_MINUS if number < 0 else '+'}<0.0001"
+        return "0.0000"
     return ("+" if number > 0 else "") + metric(number)
 
 

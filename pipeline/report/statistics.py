@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ def compact(stats_dir: str | Path) -> dict[str, Any]:
         stats_dir: Folder of the artifact.
 
     Returns:
-        `{split: {rows, features: {name: F}}}`, train, eval and test first. F holds `type` ("number" or "text"), `present`
-        (rows with a value), `missing` (share of rows without one, in [0, 1]); for numbers also `mean`, `std`,
-        `min`, `median`, `max`, `zeros` and `histogram` (`{edges, counts}`); for text `distinct`, `top`
-        (`[[value, count]]`, most frequent first), `other` (count of all other values) and `mean_length`. A folder without statistics gives `{}`.
+        `{split: {rows, features: {name: F}}}`, train, eval and test first. F holds `type` ("number" or
+        "text"), `present` (rows with a value), `missing` (share of rows without one, in [0, 1]). Numbers have
+        `mean`, `std`, `min`, `median`, `max`, `zeros` and `histogram` (`{edges, counts}`); text has
+        `distinct`, `top` (`[[value, count]]`, most frequent first), `other` (count of all other values) and
+        `mean_length`. A folder without statistics gives `{}`.
     """
     found = {}
     for file in sorted(Path(stats_dir).glob("Split-*/FeatureStats.pb")):
@@ -70,7 +72,7 @@ def skew(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
     ]
     if len(shares) < 2 or not (shares[0] or shares[1]):
         return None
-    # A value listed on one side alone may be one of the other's rarer ones: compare only where both lists tell.
+    # A value that one side lists may be among the other's rarer ones: compare where both lists tell.
     tells = [not side["other"] for side in (one, other)]
     names = {
         name
@@ -138,26 +140,26 @@ def _divergence(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | Non
     if not sum(one["counts"]) or not sum(other["counts"]):
         return None
     edges = sorted({*one["edges"], *other["edges"]})
-    p, q = (_rebinned(side, edges) for side in (one, other))
+    p, q = (_spread(side, edges) for side in (one, other))
     total = 0.0
-    for a, b in zip(p, q, strict=True):
-        middle = (a + b) / 2
-        total += sum(share / 2 * math.log2(share / middle) for share in (a, b) if share > 0)
+    for place in {*p, *q}:
+        a, b = p.get(place, 0.0), q.get(place, 0.0)
+        total += sum(share / 2 * math.log2(2 * share / (a + b)) for share in (a, b) if share > 0)
     return min(1.0, max(0.0, total))
 
 
-def _rebinned(histogram: Mapping[str, Any], edges: Sequence[float]) -> list[float]:
+def _spread(histogram: Mapping[str, Any], edges: Sequence[float]) -> dict[tuple[float, float], float]:
+    """Return (low, high) -> share of rows, between neighbouring `edges`; a constant's bin has no width."""
     total = sum(histogram["counts"])
-    shares = [0.0] * max(1, len(edges) - 1)
-    bins = zip(histogram["edges"], histogram["edges"][1:], histogram["counts"], strict=False)
-    for low, high, n in bins:
-        for index, (left, right) in enumerate(zip(edges, edges[1:], strict=False)):
+    shares: dict[tuple[float, float], float] = {}
+    for (low, high), n in zip(pairwise(histogram["edges"]), histogram["counts"], strict=False):
+        if high == low:
+            shares[low, low] = shares.get((low, low), 0.0) + n / total
+            continue
+        for left, right in pairwise(edges):
             overlap = min(high, right) - max(low, left)
             if overlap > 0:
-                shares[index] += n / total * overlap / (high - low)
-        if high == low:
-            # A constant column's one bin has no width: all its rows go where its value is.
-            shares[min(len(shares) - 1, max(0, sum(edge <= low for edge in edges) - 1))] += n / total
+                shares[left, right] = shares.get((left, right), 0.0) + n / total * overlap / (high - low)
     return shares
 
 

@@ -1,8 +1,9 @@
 """SVG elements, scales and axes that every chart draws with."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from markupsafe import Markup, escape
@@ -28,12 +29,13 @@ T = TypeVar("T")
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
-    """Return one element; text and attribute values are escaped, `class_` and `stroke_width` lose and swap `_`.
+    """Return one element, its text and attribute values escaped.
 
     Args:
         name: Tag name.
         *children: Text (escaped) or Markup (kept).
-        **attributes: Attribute values; None leaves one out, floats are rounded to hundredths.
+        **attributes: Attribute values; None leaves one out, floats are rounded to hundredths. `class_` stands
+            for "class", `stroke_width` for "stroke-width".
     """
     shown = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _plain(value))
@@ -148,7 +150,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     largest = max(abs(value) for value in values)
     if largest >= 1e6 or (0 < largest < 1e-3):
         return [significant(value, 2) for value in values]
-    steps = [abs(b - a) for a, b in zip(values, values[1:], strict=False)] or [largest or 1]
+    steps = [abs(b - a) for a, b in itertools.pairwise(values)] or [largest or 1]
     decimals = max(0, -math.floor(math.log10(min(steps)) + 1e-9)) if min(steps) > 0 else 0
     if any(abs(value - round(value, decimals)) > 1e-9 for value in values):
         decimals += 1
@@ -165,6 +167,10 @@ class Box:
     right: float = 12
     top: float = 12
     bottom: float = 42
+
+    def fitted(self, labels: Sequence[str], titled: bool = True) -> "Box":
+        """Return the box with a left margin that holds `labels`, and a turned title where `titled`."""
+        return replace(self, left=(22 if titled else 4) + 8 + 6.3 * max(map(len, labels), default=1))
 
     def x(self, low: float, high: float, log: bool = False) -> Scale:
         """Return the horizontal scale."""
@@ -193,11 +199,9 @@ def axes(
         parts.append(text(x(value), bottom + 16, label, "middle", "tick"))
     parts.append(element("line", x1=box.left, x2=right, y1=bottom, y2=bottom, class_="axis"))
     parts.append(text((box.left + right) / 2, box.height - 6, x_title, "middle", "title"))
-    middle = (box.top + bottom) / 2
-    parts.append(
-        element("text", y_title, x=0, y=0, text_anchor="middle", class_="title",
-                transform=f"translate(11 {_plain(middle)}) rotate(-90)")
-    )  # fmt: skip
+    if y_title:
+        turned = f"translate(11 {_plain((box.top + bottom) / 2)}) rotate(-90)"
+        parts.append(element("text", y_title, text_anchor="middle", class_="title", transform=turned))
     return Markup("").join(parts)
 
 

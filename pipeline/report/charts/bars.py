@@ -9,7 +9,7 @@ from ..svg import Scale, element, svg, text
 
 __all__ = ["Bar", "bars", "cell_bar"]
 
-_WIDTH = 560
+_WIDTH = 480
 _PITCH = 26
 
 
@@ -27,7 +27,7 @@ class Bar:
 def bars(drawn: Sequence[Bar], title: str, label: str) -> Markup:
     """Draw bars from zero, longest value to the right; a whisker spans one standard deviation either side."""
     longest = max((len(bar.name) for bar in drawn), default=4)
-    left = min(230.0, 20 + 6.6 * longest)
+    left = min(200.0, 20 + 7.2 * longest)
     ends = [
         end for bar in drawn for end in (bar.value, bar.value + (bar.std or 0), bar.value - (bar.std or 0))
     ]

@@ -12,6 +12,7 @@ __all__ = ["heatmap"]
 _WIDTH = 340
 _CROWDED = 6
 _LARGEST = 30
+_DARK_FROM = 0.68
 
 
 def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str) -> Markup:
@@ -33,7 +34,8 @@ def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str
         total = sum(counts)
         for column, value in enumerate(counts):
             share = value / total if total else 0.0
-            tip = f"true {name}, predicted {names[column]}: {count(value)} rows, {percent(share)} of this true label"
+            rows = f"{count(value)} rows, {percent(share)} of this true label"
+            tip = f"true {name}, predicted {names[column]}: {rows}"
             parts.append(
                 _cell(left + column * cell, top + row * rise, cell, rise, value, share, tip, len(names))
             )
@@ -78,18 +80,36 @@ def _cell(
     gap = 1.5 if k <= 12 else 0.5
     parts = [
         element("title", tip),
-        element("rect", x=x, y=y, width=width - gap, height=height - gap, rx=3 if k <= 12 else 1, class_="base"),
-        element("rect", x=x, y=y, width=width - gap, height=height - gap, rx=3 if k <= 12 else 1,
-                class_="heat", fill_opacity=round(0.04 + 0.96 * share, 3)),
-    ]  # fmt: skip
-    tone = "on" if share > 0.5 else "off"
+        element(
+            "rect", x=x, y=y, width=width - gap, height=height - gap, rx=3 if k <= 12 else 1, class_="base"
+        ),
+        element(
+            "rect",
+            x=x,
+            y=y,
+            width=width - gap,
+            height=height - gap,
+            rx=3 if k <= 12 else 1,
+            class_="heat",
+            fill_opacity=round(0.04 + 0.96 * share, 3),
+        ),
+    ]
+    tone = "on" if share > _DARK_FROM else "off"
     centre = x + (width - gap) / 2
     if k <= _CROWDED:
         parts.append(text(centre, y + height / 2 - 1, count(value), "middle", f"count {tone}"))
         parts.append(text(centre, y + height / 2 + 15, percent(share), "middle", f"share {tone}"))
     elif k <= 10 and value:
         parts.append(text(centre, y + height / 2 - 1, _short(value), "middle", f"tiny {tone}"))
-        parts.append(text(centre, y + height / 2 + 9, f"{share * 100:.0f}%", "middle", f"tiny {tone}"))
+        parts.append(
+            text(
+                centre,
+                y + height / 2 + 9,
+                f"{share * 100:.0f}%" if share >= 0.005 else "<1%",
+                "middle",
+                f"tiny {tone}",
+            )
+        )
     elif k <= 16 and share >= 0.005:
         parts.append(text(centre, y + height / 2 + 3, f"{share * 100:.0f}", "middle", f"tiny {tone}"))
     return element("g", *parts, class_="mark")

@@ -10,7 +10,7 @@ from ..svg import Scale, element, span, svg, text, tick_labels
 
 __all__ = ["Estimate", "Row", "intervals"]
 
-_WIDTH = 560
+_WIDTH = 480
 _PITCH = 26
 
 
@@ -37,8 +37,8 @@ class Row:
 def intervals(drawn: Sequence[Row], overall: float | None, title: str, label: str) -> Markup:
     """Draw one line a slice; the dotted reference is the value over all rows."""
     longest = max((len(row.name) for row in drawn), default=4)
-    left = min(210.0, 22 + 6.6 * longest)
-    right = 64.0
+    left = min(190.0, 20 + 7.2 * longest)
+    right = 56.0
     bounds = [b for row in drawn for e in row.estimates for b in (e.value, e.low, e.high)]
     low, high = span([*bounds, overall], pad=0.04)
     x = Scale(low, high, left, _WIDTH - right)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from ..svg import Box, Scale, axes, element, polyline, span, svg, text, thin
+from ..svg import Box, Scale, axes, element, polyline, span, svg, text, thin, tick_labels
 
 __all__ = ["Line", "lines"]
 
@@ -31,17 +31,25 @@ class Line:
 
 
 def lines(
-    drawn: Sequence[Line], label: str, x_title: str, y_title: str,
-    x_range: tuple[float, float] | None = None, y_range: tuple[float, float] | None = None,
-    diagonal: bool = False, level: float | None = None, at: tuple[float, str] | None = None,
-    x_ticks: Sequence[float] | None = None, y_log: bool = False, height: float = 280,
-) -> Markup:  # fmt: skip
+    drawn: Sequence[Line],
+    label: str,
+    x_title: str,
+    y_title: str,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    diagonal: bool = False,
+    level: float | None = None,
+    at: tuple[float, str] | None = None,
+    x_ticks: Sequence[float] | None = None,
+    y_log: bool = False,
+    height: float = 280,
+) -> Markup:
     """Draw lines over one pair of axes.
 
     Args:
         drawn: Lines, the most important last (drawn on top).
         label: What a screen reader says.
-        x_title, y_title: Axis titles.
+        x_title, y_title: Axis titles; an empty one takes no room.
         x_range, y_range: Ends of the axes; by default those of the data.
         diagonal: Draw the line y = x for reference.
         level: Draw a horizontal reference line at this value.
@@ -50,9 +58,11 @@ def lines(
         y_log: Logarithmic y axis.
         height: Height of the drawing in px.
     """
-    box = Box(height=height)
     low, high = x_range or span([x for line in drawn for x in line.xs])
     floor, ceiling = y_range or span([y for line in drawn for y in line.ys], pad=0.06)
+    box = Box(height=height, top=26 if at is not None else 12).fitted(
+        tick_labels(Scale(floor, ceiling, 0, 1, y_log).ticks(5)), titled=bool(y_title)
+    )
     x, y = box.x(low, high), box.y(floor, ceiling, y_log)
     parts = [axes(box, x, y, x_title, y_title, x_ticks=x_ticks)]
     if diagonal:
@@ -68,11 +78,13 @@ def lines(
 def _marker(box: Box, x: Scale, at: tuple[float, str]) -> Markup:
     value, words = at
     where = x(value)
-    late = where > box.width * 0.6
+    # Half the words' width: they stay inside the drawing.
+    half = 3.1 * len(words)
+    middle = min(max(where, half), box.width - half)
     return Markup("").join(
         [
             element("line", x1=where, x2=where, y1=box.top, y2=box.height - box.bottom, class_="marker"),
-            text(where + (-5 if late else 5), box.top + 9, words, "end" if late else "start", "marker"),
+            text(middle, box.top - 8, words, "middle", "marker"),
         ]
     )
 

@@ -10,7 +10,7 @@ from ..svg import Scale, element, polyline, span, svg, text
 
 __all__ = ["parallel"]
 
-_WIDTH, _HEIGHT = 760, 260
+_WIDTH, _HEIGHT = 1040, 264
 _TOP, _BOTTOM = 40, 24
 
 
@@ -30,10 +30,7 @@ def parallel(
     places = [70 + gap * index for index in range(len(fields) + 1)]
     scales = [_axis([trial["values"].get(name) for trial in trials]) for name in fields]
     scores = _axis([trial["score"] for trial in trials], metric)
-    parts = [
-        _drawn_axis(x, name, axis[1])
-        for x, name, axis in zip(places, [*fields, objective], [*scales, scores], strict=True)
-    ]
+    parts = [_drawn_axis(x, name) for x, name in zip(places, [*fields, objective], strict=True)]
     ordered = sorted(trials, key=lambda trial: trial["trial"] == best)
     for trial in ordered:
         values = [*(trial["values"].get(name) for name in fields), trial["score"]]
@@ -49,6 +46,9 @@ def parallel(
         parts.append(
             element("g", *marks, class_="series mark " + ("best" if trial["trial"] == best else "other"))
         )
+    # Over the lines, so that none strikes them through.
+    for x, (_, labels) in zip(places, [*scales, scores], strict=True):
+        parts += [text(x + 9, y + 4, words, "start", "tick halo") for y, words in labels]
     return svg(_WIDTH, _HEIGHT, *parts, label=label, class_="chart wide parallel")
 
 
@@ -68,15 +68,11 @@ def _axis(values: Sequence[Any], shown: Any = None) -> tuple[Any, list[tuple[flo
     return (lambda value: place[_words(value)]), [(y, name) for name, y in place.items()]
 
 
-def _drawn_axis(x: float, name: str, labels: Sequence[tuple[float, str]]) -> Markup:
+def _drawn_axis(x: float, name: str) -> Markup:
     parts = [element("line", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="axis")]
     section, _, leaf = name.rpartition(".")
     parts.append(text(x, 12, section, "middle", "tick"))
     parts.append(text(x, 26, leaf, "middle", "title strong"))
-    parts += [
-        text(x + 8, y + (11 if y > _HEIGHT / 2 else -4) * 0 + 4, words, "start", "tick halo")
-        for y, words in labels
-    ]
     return Markup("").join(parts)
 
 

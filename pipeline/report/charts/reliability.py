@@ -32,9 +32,10 @@ def reliability(drawn: Sequence[Calibration], label: str) -> Markup:
         parts += _bars(drawn[-1], box)
     for item in drawn:
         known = [
-            (p, o, n) for p, o, n in zip(item.predicted, item.observed, item.rows, strict=False)
+            (p, o, n)
+            for p, o, n in zip(item.predicted, item.observed, item.rows, strict=False)
             if p is not None and o is not None and n
-        ]  # fmt: skip
+        ]
         marks = [polyline(((x(p), y(o)) for p, o, _ in known), "line")]
         for p, o, n in known:
             tip = f"{item.name}: predicted {percent(p)}, observed {percent(o)}, {count(n)} rows"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from ..numbers import significant
-from ..svg import Box, axes, element, span, svg, thin
+from ..svg import Box, axes, element, span, svg, thin, tick_labels, ticks
 
 __all__ = ["scatter"]
 
@@ -14,7 +14,7 @@ def scatter(actual: Sequence[float], predicted: Sequence[float], mark: str, labe
     """Draw at most 400 rows; on the diagonal the prediction is right."""
     pairs = thin(list(zip(actual, predicted, strict=False)), 400)
     low, high = span([value for pair in pairs for value in pair], pad=0.03)
-    box = Box(left=58)
+    box = Box().fitted(tick_labels(ticks(low, high)))
     x, y = box.x(low, high), box.y(low, high)
     parts = [axes(box, x, y, "True value", "Predicted value")]
     parts.append(element("line", x1=x(low), y1=y(low), x2=x(high), y2=y(high), class_="reference"))

@@ -9,7 +9,7 @@ from ..svg import element, svg, text
 
 __all__ = ["shares"]
 
-_WIDTH = 560
+_WIDTH = 480
 _LEFT = 62
 
 

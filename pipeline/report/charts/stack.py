@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..numbers import count
-from ..svg import Box, axes, element, path, svg, text, thin, tick_labels
+from ..svg import Box, axes, element, path, svg, text, thin, tick_labels, ticks
 
 __all__ = ["COUNTS", "stack"]
 
@@ -24,7 +24,7 @@ def stack(rows: Sequence[Mapping[str, Any]], threshold: float | None, label: str
     """
     shown = thin(rows, 101)
     total = max(sum(float(row[name]) for name in COUNTS) for row in shown)
-    box = Box(left=58)
+    box = Box().fitted(tick_labels(ticks(0, total)))
     x, y = box.x(0, 1), box.y(0, total)
     floor = [0.0] * len(shown)
     areas = []
@@ -67,7 +67,14 @@ def _hovers(rows: Sequence[Mapping[str, Any]], box: Box, x: Any) -> list[Markup]
             f"{words} {count(row[name])}" for name, words in COUNTS.items()
         )
         found.append(
-            element("rect", element("title", tip), x=max(box.left, x(float(row["threshold"])) - step / 2), y=box.top,
-                    width=step, height=box.height - box.top - box.bottom, class_="hover")
-        )  # fmt: skip
+            element(
+                "rect",
+                element("title", tip),
+                x=max(box.left, x(float(row["threshold"])) - step / 2),
+                y=box.top,
+                width=step,
+                height=box.height - box.top - box.bottom,
+                class_="hover",
+            )
+        )
     return found

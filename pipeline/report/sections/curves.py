@@ -9,7 +9,7 @@ from ..charts.reliability import Calibration, reliability
 from ..charts.scatter import scatter
 from ..charts.stack import COUNTS, stack
 from ..facts import Facts, Variant, dig
-from ..numbers import finite, metric, percent
+from ..numbers import DASH, count, finite, metric, percent
 
 __all__ = ["curves", "residuals", "thresholds"]
 
@@ -43,6 +43,7 @@ def thresholds(facts: Facts) -> dict[str, Any] | None:
         "stack": stack(rows, chosen, f"Confusion counts of {lead.name} over the threshold"),
         "rates": _rates(rows, chosen, lead.name),
         "words": COUNTS,
+        "chosen": _at(rows, chosen) if chosen is not None else [],
         "positive": facts.shown("evaluation", "positive"),
     }
 
@@ -61,19 +62,33 @@ def residuals(facts: Facts) -> list[dict[str, Any]] | None:
                 "name": item.name,
                 "mark": item.mark,
                 "histogram": residual_histogram(edges, counts, item.mark, f"Residuals of {item.name}")
-                if len(edges) == len(counts) + 1 and counts else None,
-                "scatter": scatter(held["actual"], held["predicted"], item.mark, f"Predicted against true values, {item.name}")
-                if held.get("actual") and held.get("predicted") else None,
+                if len(edges) == len(counts) + 1 and counts
+                else None,
+                "scatter": scatter(
+                    held["actual"],
+                    held["predicted"],
+                    item.mark,
+                    f"Predicted against true values, {item.name}",
+                )
+                if held.get("actual") and held.get("predicted")
+                else None,
             }
-        )  # fmt: skip
+        )
     return found or None
 
 
 def _roc(shown: Sequence[Variant]) -> Any:
     drawn = [
-        Line(v.name, v.mark, v.curves["roc"]["fpr"], v.curves["roc"]["tpr"], _tips(v.name, v.curves["roc"], "fpr", "tpr"))
-        for v in shown if v.curves.get("roc")
-    ]  # fmt: skip
+        Line(
+            v.name,
+            v.mark,
+            v.curves["roc"]["fpr"],
+            v.curves["roc"]["tpr"],
+            _tips(v.name, v.curves["roc"], "fpr", "tpr"),
+        )
+        for v in shown
+        if v.curves.get("roc")
+    ]
     return (
         lines(drawn, "ROC curves", "False positive rate", "True positive rate", (0, 1), (0, 1), diagonal=True)
         if drawn
@@ -83,9 +98,16 @@ def _roc(shown: Sequence[Variant]) -> Any:
 
 def _pr(shown: Sequence[Variant], share: float | None) -> Any:
     drawn = [
-        Line(v.name, v.mark, v.curves["pr"]["recall"], v.curves["pr"]["precision"], _tips(v.name, v.curves["pr"], "recall", "precision"))
-        for v in shown if v.curves.get("pr")
-    ]  # fmt: skip
+        Line(
+            v.name,
+            v.mark,
+            v.curves["pr"]["recall"],
+            v.curves["pr"]["precision"],
+            _tips(v.name, v.curves["pr"], "recall", "precision"),
+        )
+        for v in shown
+        if v.curves.get("pr")
+    ]
     return (
         lines(drawn, "Precision-recall curves", "Recall", "Precision", (0, 1), (0, 1), level=share)
         if drawn
@@ -95,9 +117,16 @@ def _pr(shown: Sequence[Variant], share: float | None) -> Any:
 
 def _calibration(shown: Sequence[Variant]) -> Any:
     drawn = [
-        Calibration(v.name, v.mark, held["predicted"], held["observed"], held.get("rows") or [1] * len(held["predicted"]))
-        for v in shown if (held := v.curves.get("calibration"))
-    ]  # fmt: skip
+        Calibration(
+            v.name,
+            v.mark,
+            held["predicted"],
+            held["observed"],
+            held.get("rows") or [1] * len(held["predicted"]),
+        )
+        for v in shown
+        if (held := v.curves.get("calibration"))
+    ]
     return reliability(drawn, "Calibration curves") if drawn else None
 
 
@@ -122,7 +151,25 @@ def _apart(facts: Facts) -> str:
     values = [v.metrics["auc"] for v in facts.judged if "auc" in v.metrics]
     if len(values) < 2:
         return ""
-    return f"The variants' AUC lie within {metric(max(values) - min(values))} of each other, so their curves overlap."
+    apart = metric(max(values) - min(values))
+    return f"The variants' AUC lie within {apart} of each other, so their curves overlap."
+
+
+def _at(rows: Sequence[Mapping[str, Any]], chosen: float) -> list[tuple[str, str, str]]:
+    """Return (palette class, name, number) at the threshold nearest to the chosen one."""
+    row = min(rows, key=lambda item: abs(float(item["threshold"]) - chosen))
+    tp, fn, fp, tn = (float(row[name]) for name in COUNTS)
+
+    def share(part: float, whole: float) -> str:
+        return percent(part / whole) if whole else DASH
+
+    return [
+        *[(name, words.capitalize(), count(row[name])) for name, words in COUNTS.items()],
+        ("", "Precision", share(tp, tp + fp)),
+        ("", "Recall (true positive rate)", share(tp, tp + fn)),
+        ("", "Specificity (true negative rate)", share(tn, tn + fp)),
+        ("", "Called positive", share(tp + fp, tp + fp + tn + fn)),
+    ]
 
 
 def _rates(rows: Sequence[Mapping[str, Any]], chosen: float | None, name: str) -> Any:

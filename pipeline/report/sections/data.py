@@ -8,7 +8,7 @@ from markupsafe import Markup
 from ..charts.histogram import histogram, sparkline
 from ..charts.shares import shares
 from ..facts import Facts, dig
-from ..numbers import DASH, count, finite, percent, significant, size
+from ..numbers import DASH, count, finite, percent, short, significant, size
 from ..statistics import skew
 from ..table import Cell, Column, Row, Table, number
 
@@ -82,9 +82,15 @@ def _files(files: Sequence[Mapping[str, Any]]) -> Table | None:
     if not files:
         return None
     rows = [
-        Row([Cell(str(f.get("path"))), number(size(f.get("size_bytes")), finite(f.get("size_bytes"))), Cell(str(f.get("sha256") or DASH), css="mono hash")])
+        Row(
+            [
+                Cell(str(f.get("path"))),
+                number(size(f.get("size_bytes")), finite(f.get("size_bytes"))),
+                Cell(str(f.get("sha256") or DASH), css="mono hash"),
+            ]
+        )
         for f in files[:50]
-    ]  # fmt: skip
+    ]
     return Table(
         [Column("File"), Column("Size", True), Column("SHA-256")], rows, "Files read", tall=len(rows) > 10
     )
@@ -105,8 +111,10 @@ def _anomalies(listed: Any) -> Table | None:
     rows = [
         Row(
             [
-                Cell("✕ Error" if item.get("severity") == "error" else "! Warning",
-                     css="chip FAIL" if item.get("severity") == "error" else "chip NO_THRESHOLD"),
+                Cell(
+                    "✕ Error" if item.get("severity") == "error" else "! Warning",
+                    css="chip FAIL" if item.get("severity") == "error" else "chip NO_THRESHOLD",
+                ),
                 Cell(str(item.get("feature")), css="mono"),
                 Cell(str(item.get("split") or DASH)),
                 Cell(str(item.get("rule") or DASH)),
@@ -117,7 +125,7 @@ def _anomalies(listed: Any) -> Table | None:
             css="failing" if item.get("severity") == "error" else "",
         )
         for item in sorted(listed, key=lambda item: item.get("severity") != "error")
-    ]  # fmt: skip
+    ]
     return Table(columns, rows, "Anomalies", sortable=True, tall=len(rows) > 14)
 
 
@@ -132,15 +140,17 @@ def _features(facts: Facts) -> dict[str, Any] | None:
     names.sort(key=lambda name: rank.get(name, len(rank)))
     limit = finite(dig(facts.summary, "config", "validation", "max_skew"))
     columns = [
-        Column("Feature"), Column("Missing", True, "Share of rows without a value, by split"), Column("Values"),
+        Column("Feature"),
+        Column("Missing", True, "Share of rows without a value, by split"),
+        Column("Values"),
         *[Column(split.capitalize()) for split in splits],
-    ]  # fmt: skip
+    ]
     others = [split for split in splits if split != "train"] if "train" in splits else []
     columns += [
         Column(
             f"Skew of {split}",
             True,
-            "Distance from train in [0, 1]: Jensen-Shannon divergence of numbers, largest difference of a share for text",
+            "Distance from train, 0 to 1: Jensen-Shannon divergence; of text, the largest difference of a share",
         )
         for split in others
     ]
@@ -190,10 +200,10 @@ def _feature(
 
 def _values(item: Mapping[str, Any]) -> Cell:
     if item["type"] == "number":
-        low, middle, high = (significant(item.get(key), 4) for key in ("min", "median", "max"))
+        low, middle, high = (short(item.get(key)) for key in ("min", "median", "max"))
         return Cell(
             f"{low} · {middle} · {high}",
-            note=f"mean {significant(item.get('mean'), 4)}, std {significant(item.get('std'), 4)}",
+            note=f"mean {short(item.get('mean'))}, std {short(item.get('std'))}",
             hint="min · median · max",
         )
     common = item["top"][0][0] if item["top"] else DASH
@@ -207,7 +217,6 @@ def _spark(name: str, split: str, item: Mapping[str, Any] | None) -> Markup | st
     if not item:
         return DASH
     label = f"Distribution of {name} in {split}"
-    mark = _SPLIT_MARKS.get(split, "s3")
     if item["type"] == "number":
-        return sparkline(item["histogram"]["edges"], item["histogram"]["counts"], mark, label) or DASH
-    return histogram([(str(value), n) for value, n in item["top"]], item["present"], mark, label) or DASH
+        return sparkline(item["histogram"]["edges"], item["histogram"]["counts"], "s0", label) or DASH
+    return histogram([(str(value), n) for value, n in item["top"]], item["present"], "s0", label) or DASH

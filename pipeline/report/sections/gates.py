@@ -38,9 +38,15 @@ def gates(facts: Facts) -> dict[str, Any] | None:
     if not listed:
         return None
     columns = [
-        Column("State"), Column("Kind"), Column("Variant"), Column("Slice"), Column("Metric"),
-        Column("Value", numeric=True), Column("Bound", numeric=True), Column("Reason"),
-    ]  # fmt: skip
+        Column("State"),
+        Column("Kind"),
+        Column("Variant"),
+        Column("Slice"),
+        Column("Metric"),
+        Column("Value", numeric=True),
+        Column("Bound", numeric=True),
+        Column("Reason"),
+    ]
     tally = Counter(str(gate.get("state")) for gate in listed)
     return {
         "table": Table(
@@ -75,7 +81,8 @@ def bound(gate: Mapping[str, Any]) -> str:
     if not isinstance(limit, Mapping) or limit.get("value") is None:
         return ""
     operator = str(limit.get("op") or "")
-    return f"{_OPERATORS.get(operator, operator)} {_in_unit(str(gate.get('metric') or ''), limit['value'])}".strip()
+    shown = _in_unit(str(gate.get("metric") or ""), limit["value"])
+    return f"{_OPERATORS.get(operator, operator)} {shown}".strip()
 
 
 def _row(gate: Mapping[str, Any]) -> Row:

@@ -38,12 +38,17 @@ def lineage(facts: Facts) -> Table | None:
         return None
     columns = [Column("Node"), Column("Artifact"), Column("Type"), Column("Id", True), Column("URI")]
     rows = [
-        Row([
-            Cell(str(item.get("node") or DASH)), Cell(str(item.get("artifact") or DASH)), Cell(str(item.get("type") or DASH)),
-            number(str(item.get("id", DASH)), finite(item.get("id"))), Cell(str(item.get("uri") or DASH), css="mono uri"),
-        ])
+        Row(
+            [
+                Cell(str(item.get("node") or DASH)),
+                Cell(str(item.get("artifact") or DASH)),
+                Cell(str(item.get("type") or DASH)),
+                number(str(item.get("id", DASH)), finite(item.get("id"))),
+                Cell(str(item.get("uri") or DASH), css="mono uri"),
+            ]
+        )
         for item in listed
-    ]  # fmt: skip
+    ]
     return Table(columns, rows, "Artifacts of the run", sortable=True, tall=len(rows) > 16)
 
 
@@ -75,9 +80,13 @@ def _timings(ran: Sequence[Mapping[str, Any]], graph: Sequence[Mapping[str, Any]
     total = max((begun[str(node.get("id"))] + (finite(node.get("wall_s")) or 0) for node in ran), default=0.0)
     titles = {str(item["id"]): str(item.get("title") or "") for item in graph}
     columns = [
-        Column("Node"), Column("State"), Column("Timeline"),
-        Column("Wall", True), Column("CPU", True), Column("Peak memory", True),
-    ]  # fmt: skip
+        Column("Node"),
+        Column("State"),
+        Column("Timeline"),
+        Column("Wall", True),
+        Column("CPU", True),
+        Column("Peak memory", True),
+    ]
     rows = []
     for node in ran:
         name, state = str(node.get("id")), str(node.get("state") or DASH)
@@ -86,9 +95,16 @@ def _timings(ran: Sequence[Mapping[str, Any]], graph: Sequence[Mapping[str, Any]
             timeline_bar(begun[name], wall, total, state) if state in ("complete", "failed", "cached") else ""
         )
         rows.append(
-            Row([
-                Cell(name, hint=titles.get(name, ""), css="mono"), Cell(f"{_SIGNS.get(state, '')} {state}".strip(), css=f"state {state}"),
-                Cell(bar, sort=begun[name], css="timeline"), number(duration(wall), wall), number(duration(cpu), cpu), number(size(peak), peak),
-            ], css="failing" if state == "failed" else "")
-        )  # fmt: skip
+            Row(
+                [
+                    Cell(name, hint=titles.get(name, ""), note=str(node.get("finding") or ""), css="node"),
+                    Cell(f"{_SIGNS.get(state, '')} {state}".strip(), css=f"state {state}"),
+                    Cell(bar, sort=begun[name], css="timeline"),
+                    number(duration(wall), wall),
+                    number(duration(cpu), cpu),
+                    number(size(peak), peak),
+                ],
+                css="failing" if state == "failed" else "",
+            )
+        )
     return Table(columns, rows, "Time and memory of every node", sortable=True)

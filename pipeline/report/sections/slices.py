@@ -20,7 +20,7 @@ def slices(facts: Facts) -> dict[str, Any] | None:
     sliced = [v for v in facts.judged if any(s.get("keys") for s in v.slices)]
     if not sliced:
         return None
-    shown = [v for v in sliced if v.pushed_to][:2] or sliced[:1]
+    shown = [v for v in facts.candidates if v in sliced][:2] or sliced[:1]
     name = next((m for m in _METRICS.get(facts.task, ("auc", "accuracy")) if m in shown[0].metrics), None)
     floor = finite(dig(facts.summary, "config", "evaluation", "min_slice_rows")) or 0
     specs = list(dict.fromkeys(tuple(s["keys"]) for s in shown[0].slices if s.get("keys")))

@@ -103,9 +103,7 @@ def _panel(name: str, epochs: Sequence[Mapping[str, Any]], best: float | None) -
     log = name in _RATES and bool(positive) and max(positive) / min(positive) > 20
     y_range = (min(positive) * 0.8, max(positive) * 1.25) if log else None
     label = f"{metric_title(name)} by epoch"
-    return lines(
-        drawn, label, "Epoch", metric_title(name), room, y_range, at=at, x_ticks=steps, y_log=log, height=230
-    )
+    return lines(drawn, label, "Epoch", "", room, y_range, at=at, x_ticks=steps, y_log=log, height=230)
 
 
 def _history_facts(history: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -127,9 +125,13 @@ def _trials(
     trials: Sequence[Mapping[str, Any]], fields: Sequence[str], chosen: object, objective: str
 ) -> Table:
     columns = [
-        Column("Trial"), *[Column(name.rpartition(".")[2].replace("_", " "), True, name) for name in fields],
-        Column(objective, True), Column("Epochs", True), Column("Time", True), Column("Status"),
-    ]  # fmt: skip
+        Column("Trial"),
+        *[Column(name.rpartition(".")[2].replace("_", " "), True, name) for name in fields],
+        Column(objective, True),
+        Column("Epochs", True),
+        Column("Time", True),
+        Column("Status"),
+    ]
     scores = [score for trial in trials if (score := finite(trial.get("score"))) is not None]
     low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
     rows = []

@@ -41,6 +41,10 @@ _COSTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("b100_p99", "p99, 100 rows", latency),
     ("load_s", "Load", duration),
 )
+_AGREEMENT = {
+    "flip_rate": ("Flip rate", "Share of test rows whose predicted class differs from float32's"),
+    "max_abs_diff": ("Max |diff|", "Largest absolute difference of an output from float32's"),
+}
 _LARGEST_MATRIX = 30
 
 
@@ -127,18 +131,18 @@ def _quality(facts: Facts) -> Table:
     preferred = ("pr_auc", "f1", "precision", "recall", "log_loss", "calibration_error", "mae")
     names = [*main, *[m for m in preferred if m in others]] or others[:6]
     columns = [Column("Variant"), *[Column(metric_title(m), True) for m in names]]
-    agreed = any(v.agreement for v in judged)
-    if agreed:
-        columns += [
-            Column("Flip rate", True, "Share of test rows whose predicted class differs from float32's"),
-            Column("Max |diff|", True, "Largest absolute difference of a score from float32's"),
-        ]
+    agreement = [key for key in _AGREEMENT if any(finite(v.agreement.get(key)) is not None for v in judged)]
+    if facts.task == "regression" and "flip_rate" in agreement:
+        agreement.remove("flip_rate")
+    columns += [Column(_AGREEMENT[key][0], True, _AGREEMENT[key][1]) for key in agreement]
     whole = next((v for v in judged if v.name == "float32"), None)
-    rows = [_quality_row(item, names, set(main), whole, agreed) for item in judged]
+    rows = [_quality_row(item, names, set(main), whole, agreement) for item in judged]
     return Table(columns, rows, "Quality of the variants on the test split", sortable=True)
 
 
-def _quality_row(item: Variant, names: list[str], main: set[str], whole: Variant | None, agreed: bool) -> Row:
+def _quality_row(
+    item: Variant, names: list[str], main: set[str], whole: Variant | None, agreement: list[str]
+) -> Row:
     cells = [
         _name_cell(item) if item.mark != "base" else Cell("baseline", note="last pushed model", css="variant")
     ]
@@ -150,10 +154,9 @@ def _quality_row(item: Variant, names: list[str], main: set[str], whole: Variant
             note = signed(amount - whole.metrics[name])
         hint = f"{metric_title(name)} {metric(amount)}" + (f", interval {within}" if within else "")
         cells.append(number(metric(amount), amount, hint=hint, note=note, css="main" if name in main else ""))
-    if agreed:
-        flips, largest = (finite(item.agreement.get(key)) for key in ("flip_rate", "max_abs_diff"))
-        cells.append(number(percent(flips, 2), flips))
-        cells.append(number(significant(largest, 2), largest))
+    for key in agreement:
+        amount = finite(item.agreement.get(key))
+        cells.append(number(percent(amount, 2) if key == "flip_rate" else significant(amount, 2), amount))
     return Row(cells)
 
 

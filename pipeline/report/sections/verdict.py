@@ -57,7 +57,7 @@ def verdict(facts: Facts) -> Verdict:
     """Say what became of the run and why."""
     state = str(facts.summary.get("verdict") or "unknown")
     blocking = _blocking(facts, state)
-    reason = str(facts.summary.get("reason") or _reason(facts, state, len(blocking)))
+    reason = _reason(facts, state, len(blocking))
     return Verdict(
         state=state if state in _WORDS else "unknown",
         word=_WORDS.get(state, "Not finished"),
@@ -69,11 +69,10 @@ def verdict(facts: Facts) -> Verdict:
 
 def cards(facts: Facts) -> list[Card]:
     """Return key numbers: the pushed variants (or the leading one), the data, the run."""
-    shown = [variant for variant in facts.judged if variant.pushed_to] or [v for v in (facts.leading,) if v]
-    found = [_variant_card(facts, variant) for variant in shown]
+    found = [_variant_card(facts, variant) for variant in facts.candidates]
     data = _data_card(facts)
     run = _run_card(facts)
-    return [card for card in (*found, data, run) if card is not None and card.items]
+    return [card for card in (*found, data, run) if card.items]
 
 
 def _reason(facts: Facts, state: str, blocked: int) -> str:
@@ -86,9 +85,13 @@ def _reason(facts: Facts, state: str, blocked: int) -> str:
             f"{count(passed)} of {count(len(gates))} gates passed{also}." if gates else "Every gate passed."
         )
     if state == "rejected":
-        return f"{count(blocked)} of {count(len(gates))} gates {'stand' if blocked != 1 else 'stands'} in the way. Nothing was pushed."
+        stand = "stands" if blocked == 1 else "stand"
+        return f"{count(blocked)} of {count(len(gates))} gates {stand} in the way. Nothing was pushed."
     if state == "data_rejected":
         return "The data breaks the schema. Nothing was trained, nothing was pushed."
+    if message := dig(facts.summary, "error", "message"):
+        hint = dig(facts.summary, "error", "hint")
+        return f"{message}. {hint}" if hint else str(message)
     broken = [
         str(node.get("id")) for node in facts.summary.get("nodes") or () if node.get("state") == "failed"
     ]
@@ -138,7 +141,11 @@ def _variant_card(facts: Facts, variant: Variant) -> Card:
         name for name in _MAIN_METRICS.get(facts.task, ("auc", "accuracy", "rmse")) if name in variant.metrics
     ]
     items = [
-        (f"Test {metric_title(name)}", metric(variant.metrics[name]), interval(variant.intervals.get(name)))
+        (
+            f"Test {_inside(metric_title(name))}",
+            metric(variant.metrics[name]),
+            interval(variant.intervals.get(name)),
+        )
         for name in names
     ]
     cost = variant.cost
@@ -148,7 +155,17 @@ def _variant_card(facts: Facts, variant: Variant) -> Card:
         items.append(("Size", size(cost["size_bytes"]), share))
     if cost.get("b1_p50") is not None:
         items.append(("Latency, 1 row", latency(cost["b1_p50"]), f"p99 {latency(cost.get('b1_p99'))}"))
-    return Card(variant.target if variant.pushed_to else "Not pushed", variant.name, variant.mark, items)
+    return Card(
+        variant.target if variant.pushed_to else f"{variant.target}, not pushed",
+        variant.name,
+        variant.mark,
+        items,
+    )
+
+
+def _inside(title: str) -> str:
+    """Lower the first letter for use inside a phrase, but not an acronym's."""
+    return title if title[1:2].isupper() or title[1:2].isdigit() else title[:1].lower() + title[1:]
 
 
 def _data_card(facts: Facts) -> Card:
