@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from headrace.components.parity.tolerance import golden_bound
+
 from .config import CostGate, ServingGate
 from .evidence import Absent, Evidence, finite
 from .state import Bound, Gate, GateState
@@ -55,10 +57,8 @@ def judge_serving(rule: ServingGate, name: str, evidence: Evidence) -> list[Gate
 
 
 def _tolerance(rule: ServingGate, name: str) -> Bound | None:
-    # TF Lite variants below float32 are held to the variant gates; their golden difference has no bound.
-    if name in ("float32", "tflite_float32"):
-        return Bound("<=", rule.tolerance)
-    return Bound("<=", rule.quantized_tolerance) if name == "int8_weights" else None
+    most = golden_bound(name, rule.tolerance, rule.quantized_tolerance)
+    return None if most is None else Bound("<=", most)
 
 
 def _answers(probe: Json, name: str, bound: Bound | None) -> Gate:

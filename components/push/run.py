@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.components.gates.state import Gate, read_gates
+from headrace.components.identity import content_id
 from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import ConfigError, GateRejected
 
@@ -33,12 +34,13 @@ def run(ctx: NodeContext) -> NodeResult:
     verdict = json.loads((gates_dir / "verdict.json").read_text(encoding="utf-8"))
     if verdict["verdict"] != "push":
         raise GateRejected(f"only a model with the verdict push is published. Received: {verdict['verdict']}")
+    ingest = json.loads(Path(ctx.input("examples"), "ingest.json").read_text(encoding="utf-8"))
     published = publish(
         Path(push_dir),
         model,
         _bundles(ctx, verdict["targets"], read_gates(gates_dir / "gates.json")),
         run_id=ctx.run_id,
-        content_id=ctx.config["content_id"],
+        content_id=content_id(str(ctx.config["identity"]), ingest["sha256"]),
     )
     folder = Path(ctx.outputs["pushed"])
     folder.mkdir(parents=True, exist_ok=True)

@@ -373,6 +373,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
     )
     rows = [{"month": 1, "carrier": None}]
     put("infra/golden_raw.json", {"inputs": rows, "outputs": {"scores": [[0.25, 0.75]]}})
+    put("examples/ingest.json", {"sha256": "d9"})
     put("infra/warmup/tf_serving_warmup_requests", b"warm")
     put("transform_graph/headrace/preprocessing.json", {"features": []})
     label = {"name": "late", "task": "binary", "classes": ["0", "1"]}
@@ -390,12 +391,12 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
             Gate("cost", "size_bytes", "PASS", "small.", "tflite_int8"),
         ],
     )
-    names = ("gates", "model", "variants", "infra", "transform_graph")
+    names = ("examples", "gates", "model", "variants", "infra", "transform_graph")
     config = {
         "push": {"serving": serving},
         "name": "flights",
         "output.push": str(root / "push"),
-        "content_id": "c9",
+        "identity": "i9",
     }
     return NodeContext(
         "push", "r9", {n: [str(root / n)] for n in names}, {"pushed": str(root / "pushed")}, config, str(root)
@@ -431,7 +432,9 @@ def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: st
     assert json.loads((lite / "labels.json").read_text())["classes"] == ["0", "1"]
     manifest = read_manifest(root)
     assert manifest is not None
-    assert (manifest.run_id, manifest.content_id) == ("r9", "c9")
+    # printf 'i9\nd9' | sha256sum
+    content_id = "f8dd42360026e847c6e1503e68fffa3ac1905daae9b1e1fbbb7eb78f41a483b9"
+    assert (manifest.run_id, manifest.content_id) == ("r9", content_id)
     assert [gate["metric"] for gate in manifest.gates] == ["anomalies", "auc"]
     pushed = json.loads((tmp_path / "pushed/pushed.json").read_text())
     assert pushed == {
