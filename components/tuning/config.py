@@ -61,4 +61,4 @@ class TuningConfig(Section):
     epochs: Annotated[int, Field(ge=1)] = 1
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
     objective: str = "auto"
-    search: dict[str, SearchRange] = {}
+    search: dict[str, SearchRange] = Field(default_factory=dict)
