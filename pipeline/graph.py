@@ -70,7 +70,12 @@ GRAPH: tuple[Node, ...] = (
         run="headrace.components.ingest.run:run",
         outputs={"examples": "Examples"},
         config=("data", "features", "evaluation.slices", "seed"),
-        sources=("headrace.data", "headrace.components.ingest", "headrace.components.features.config"),
+        sources=(
+            "headrace.data",
+            "headrace.components.ingest",
+            "headrace.components.features.columns",
+            "headrace.components.features.config",
+        ),
         packages=_ARROW,
     ),
     Node(

@@ -53,7 +53,7 @@ def write_shards(folder: str, batches: Iterable[pa.RecordBatch], rows: int, shar
 def encode_examples(
     batch: pa.RecordBatch, encoder: RecordBatchToExamplesEncoder | None = None
 ) -> list[bytes]:
-    """Serialize each row as a tf.Example; a missing value is a feature without a list, as in CsvExampleGen."""
+    """Serialize each row as a tf.Example; missing is a feature without a list, as CsvExampleGen writes it."""
     encoder = encoder or RecordBatchToExamplesEncoder()
     lists = pa.RecordBatch.from_arrays(
         [_as_lists(column) for column in batch.columns], names=batch.schema.names
