@@ -189,6 +189,10 @@ environment_is_intact() {
 
 stamped() { grep -sqxF "$1 $2" "$stamp"; }
 
+if [[ $(uname -sm) != "Linux x86_64" ]]; then
+    fail "ml-metadata, tfx-bsl and tensorflow-data-validation have wheels for Linux on x86-64 only. Received: $(uname -sm). Elsewhere: pip install '.[lite]', which needs none of them."
+fi
+
 # Two `make` at once must not build the same folder.
 if command -v flock >/dev/null; then
     exec 9>build/setup.lock
