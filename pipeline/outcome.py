@@ -31,7 +31,7 @@ def print_outcome(result: Any, console: Console | None = None) -> None:
         result: A `RunResult`.
         console: Where to; stdout by default.
     """
-    console = console or Console()
+    console = console or _console()
     summary = result.summary
     if any(variant["metrics"] for variant in summary["variants"]):
         console.print(_variants_table(summary["variants"]))
@@ -66,11 +66,17 @@ def print_gates(summary: dict[str, Any], console: Console | None = None) -> None
         )
 
 
+def _console() -> Console:
+    console = Console()
+    # A pipe has no width of its own; 80 columns would cut the table.
+    return console if console.is_terminal else Console(width=120)
+
+
 def _variants_table(variants: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     names = [metric for metric in _METRICS if any(metric in v["metrics"] for v in variants)]
-    for title in ("variant", "size", *names, "flips", "p50 1 row", "p50 100 rows", ""):
-        table.add_column(title, justify="left" if title in ("variant", "") else "right")
+    for title in ("variant", "size", *names, "flips", "1 row", "100 rows", ""):
+        table.add_column(title, justify="left" if title in ("variant", "") else "right", no_wrap=True)
     for variant in variants:
         latency = variant["latency_us"] or {}
         agreement = variant["agreement"] or {}

@@ -104,12 +104,14 @@ class ServingGate(Section):
         tolerance: Largest |a - b| / max(1, |a|) against the golden values of the exported model; int8
             weights are held to the variant gate and to `quantized_tolerance` instead.
         quantized_tolerance: Same for `int8_weights`.
+        latency_s: Seconds of timing for each variant and batch size, > 0; more makes the 99th percentile steadier.
     """
 
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_rss_bytes: Annotated[int, Field(gt=0)] | None = 4_000_000_000
     tolerance: Annotated[float, Field(ge=0)] = 1e-5
     quantized_tolerance: Annotated[float, Field(ge=0)] = 0.05
+    latency_s: Annotated[float, Field(gt=0, le=60)] = 0.5
 
 
 class GatesConfig(Section):

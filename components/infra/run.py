@@ -22,9 +22,6 @@ from .warmup import warmup_logs, write_warmup
 
 __all__ = ["run"]
 
-_BUDGET_S = {"tf": 0.8, "litert": 0.3}
-"""Seconds of timing for one batch size."""
-
 Json = dict[str, Any]
 
 
@@ -84,10 +81,10 @@ def _golden(ctx: NodeContext) -> _Golden:
 
 
 def _plain(values: np.ndarray[Any, Any]) -> Any:
-    """Return `values` as nested lists, bytes as text."""
+    """Return `values` as nested lists, bytes as text, what is not finite as None."""
     if values.dtype == object:
         return np.vectorize(lambda item: item.decode(), otypes=[object])(values).tolist()
-    return values.tolist()
+    return np.where(np.isfinite(values), values.astype(object), None).tolist()
 
 
 def _write_warmup(out: Path, golden: _Golden, rows: int) -> None:
@@ -116,9 +113,11 @@ def _probe(ctx: NodeContext, variant: Json, golden: _Golden, rule: ServingGate) 
         "path": _lite_bundle(ctx, variant, folder) if runtime == "litert" else _saved_model(ctx, variant),
         "rows": golden.rows,
         "types": dict(golden.types),
-        "examples": [base64.b64encode(example).decode() for example in golden.examples] if runtime == "tf" else [],
+        "examples": [base64.b64encode(example).decode() for example in golden.examples]
+        if runtime == "tf"
+        else [],
         "expected": expected,
-        "budget_s": _BUDGET_S[runtime],
+        "budget_s": rule.latency_s,
     }
     found = run_child(request, folder, rule.timeout_s, rule.max_rss_bytes)
     result |= {key: found[key] for key in ("load_s", "latency_us", "predict_us", "rss_bytes") if key in found}

@@ -31,6 +31,7 @@ CONFIG: dict[str, Any] = {
     "gates": {
         "quality": [{"metric": "auc", "min": 0.6}, {"metric": "auc", "max_drop": 0.05}],
         "cost": [{"variant": "tflite_int8", "max_size_bytes": 5_000_000, "max_p99_us_b1": 1e7}],
+        "serving": {"latency_s": 0.02},
         "variant": {"max_drop": 0.05, "max_slice_drop": 0.2, "max_flip_rate": 0.2},
     },
 }

@@ -50,7 +50,7 @@ def test_an_unchanged_rerun_is_cached_and_adds_no_version(project: Project) -> N
 
 
 def test_a_training_edit_runs_from_the_trainer_on_and_meets_a_baseline(project: Project) -> None:
-    ran = project.run("training.epochs=4")
+    ran = project.run("training.learning_rate=0.02")
     assert ran.exit_code == 0, ran.stderr
     summary = project.summary(ran)
     found = states(summary)
@@ -114,5 +114,5 @@ def test_an_interrupted_run_leaves_no_half_and_the_next_goes_on(project: Project
     assert "interrupted in trainer" in stderr
     assert "Traceback" not in stderr
     assert project.pushed() == before
-    again = project.run("training.epochs=4")
+    again = project.run()
     assert again.exit_code == 0, again.stderr
