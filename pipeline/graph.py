@@ -28,11 +28,11 @@ class Node:
 
     Attributes:
         id: Name on every platform, in logs and in MLMD.
-        run: Import path "module:function" of the room function, NodeContext -> NodeResult.
+        run: Import path "module:function" of the room function, NodeContext -> NodeResult. The source of that
+            module, and of every headrace module that it imports, is part of the cache key.
         inputs: Artifacts consumed.
         outputs: Output name -> artifact type.
         config: Dotted paths of the run config that the node reads; all that its cache key holds of it.
-        sources: Modules and packages whose source text is part of the cache key.
         packages: Distributions whose installed version is part of the cache key.
         after: Nodes that must have succeeded, without an artifact passing.
         cached: Whether an earlier execution with the same key may stand in for a new one.
@@ -49,7 +49,6 @@ class Node:
     inputs: tuple[Input, ...] = ()
     outputs: dict[str, ArtifactType] = field(default_factory=dict)
     config: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     cached: bool = True
@@ -70,12 +69,6 @@ GRAPH: tuple[Node, ...] = (
         run="headrace.components.ingest.run:run",
         outputs={"examples": "Examples"},
         config=("data", "features", "evaluation.slices", "seed"),
-        sources=(
-            "headrace.data",
-            "headrace.components.ingest",
-            "headrace.components.features.columns",
-            "headrace.components.features.config",
-        ),
         packages=_ARROW,
     ),
     Node(
@@ -85,7 +78,6 @@ GRAPH: tuple[Node, ...] = (
         inputs=(Input("examples", "ingest", "examples"),),
         outputs={"statistics": "ExampleStatistics"},
         config=("data.label", "data.weight"),
-        sources=("headrace.components.validation.statistics",),
         packages=("tensorflow-data-validation", *_ARROW),
     ),
     Node(
@@ -95,7 +87,6 @@ GRAPH: tuple[Node, ...] = (
         inputs=(Input("statistics", "statistics", "statistics"),),
         outputs={"schema": "Schema"},
         config=("validation.schema_path", "validation.schema_sha256", "data"),
-        sources=("headrace.components.validation.schema",),
         packages=("tensorflow-data-validation",),
     ),
     Node(
@@ -109,7 +100,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"anomalies": "ExampleAnomalies", "gates": "Gates"},
         config=("data", "validation.max_skew", "validation.skew_is_error"),
-        sources=("headrace.components.validation", "headrace.components.gates.state"),
         packages=("tensorflow-data-validation",),
     ),
     Node(
@@ -127,7 +117,6 @@ GRAPH: tuple[Node, ...] = (
         inputs=(Input("examples", "ingest", "examples"), Input("schema", "schema", "schema")),
         outputs={"transform_graph": "TransformGraph", "transformed_examples": "Examples"},
         config=("data", "features", "preprocessing_fn"),
-        sources=("headrace.components.features", "headrace.serving.preprocessing"),
         packages=("tensorflow-transform", "apache-beam", "tensorflow"),
         after=("data_verdict",),
         memory_gib=6,
@@ -143,7 +132,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"best_hyperparameters": "HyperParameters"},
         config=("data", "model", "training", "tuning", "seed"),
-        sources=("headrace.components.tuning", "headrace.components.training", "headrace.components.models"),
         packages=("keras-tuner", *_TF),
         gpu=True,
         resumable=True,
@@ -161,7 +149,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"model": "Model", "model_run": "ModelRun"},
         config=("data", "model", "training", "seed"),
-        sources=("headrace.components.training", "headrace.components.models"),
         packages=_TF,
         gpu=True,
         resumable=True,
@@ -179,11 +166,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"variants": "Variants"},
         config=("data.task", "data.label", "variants", "seed"),
-        sources=(
-            "headrace.components.quantization",
-            "headrace.components.models",
-            "headrace.components.training",
-        ),
         packages=(*_TF, "litert-quantizer", "ai-edge-litert"),
         memory_gib=6,
     ),
@@ -209,7 +191,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"evaluation": "ModelEvaluation"},
         config=("data", "evaluation", "seed"),
-        sources=("headrace.components.evaluation", "headrace.components.parity", "headrace.serving"),
         packages=("tensorflow-model-analysis", "apache-beam", "ai-edge-litert", *_TF),
         memory_gib=6,
         cpu=2,
@@ -226,7 +207,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"infra": "Infra"},
         config=("data", "push.warmup_rows", "gates.serving", "seed"),
-        sources=("headrace.components.infra", "headrace.components.parity", "headrace.serving"),
         packages=("ai-edge-litert", *_TF),
         memory_gib=6,
     ),
@@ -242,7 +222,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"gates": "Gates"},
         config=("gates", "push", "evaluation.min_slice_rows", "data.task"),
-        sources=("headrace.components.gates",),
     ),
     Node(
         id="verdict",
@@ -266,7 +245,6 @@ GRAPH: tuple[Node, ...] = (
         ),
         outputs={"pushed": "PushedModel"},
         config=("push", "output.push", "name", "identity"),
-        sources=("headrace.components.push",),
         after=("verdict",),
         cached=False,
     ),

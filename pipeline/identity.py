@@ -15,7 +15,8 @@ from .graph import GRAPH, Node
 
 __all__ = ["new_run_id", "node_config", "node_sources", "run_identity"]
 
-_COMMON_SOURCES = ("headrace.components.nodes", "headrace.components.node")
+_RUN_BY_NAME = {"infra": ("headrace.components.infra.probe",)}
+"""Modules that a node starts by their name, where no import shows them."""
 
 
 def new_run_id() -> str:
@@ -45,11 +46,10 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
 
 def node_sources(node: Node) -> str:
     """Return the hash of the sources and packages that bear on what `node` computes."""
-    modules = [*node.sources, node.run.partition(":")[0], *_COMMON_SOURCES]
-    digest = hashlib.sha256(packages_hash(node.packages).encode())
-    for module in sorted(set(modules)):
-        digest.update(f"{module} {sources_hash(module)}\n".encode())
-    return digest.hexdigest()
+    sources = sources_hash(
+        [node.run.partition(":")[0], "headrace.components.nodes.executor", *_RUN_BY_NAME.get(node.id, ())]
+    )
+    return hashlib.sha256(f"{packages_hash(node.packages)}\n{sources}".encode()).hexdigest()
 
 
 def run_identity(config: RunConfig) -> str:

@@ -64,3 +64,27 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     ids = [new_run_id() for _ in range(50)]
     assert len(set(ids)) == 50
     assert [i[:15] for i in ids] == sorted(i[:15] for i in ids)
+
+
+def test_sources_follow_imports() -> None:
+    from headrace.components.identity import source_modules
+
+    found = source_modules("headrace.components.training.run")
+    for part in (
+        "components.training.input",
+        "components.models.registry",
+        "components.features.signatures",
+        "data.errors",
+    ):
+        assert f"headrace.{part}" in found
+    assert not [name for name in found if "evaluation.run" in name or "headrace.pipeline" in name]
+    with pytest.raises(ModuleNotFoundError, match=r"Received: headrace\.components\.nothing"):
+        source_modules("headrace.components.nothing")
+
+
+def test_what_a_node_starts_by_name_is_there() -> None:
+    from pathlib import Path
+
+    from headrace.components.infra import child
+
+    assert '"headrace.components.infra.probe"' in Path(child.__file__).read_text(encoding="utf-8")
