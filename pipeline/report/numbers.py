@@ -153,10 +153,12 @@ def latency(value: Any) -> str:
 
 
 def duration(value: Any) -> str:
-    """Format seconds as "0.31 s", "12.4 s" or "3 min 05 s"."""
+    """Format seconds as "4.20 ms", "0.31 s", "12.4 s" or "3 min 05 s"."""
     number = finite(value)
     if number is None:
         return DASH
+    if 0 < number < 0.1:
+        return latency(number * 1e6)
     if number < 10:
         return f"{number:.2f} s"
     if number < 59.95:

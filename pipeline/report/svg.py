@@ -46,17 +46,20 @@ def element(name: str, *children: str, **attributes: object) -> Markup:
     return Markup("<{0}{1}>{2}</{0}>").format(name, shown, inner)
 
 
-def svg(width: float, height: float, *children: str, label: str, class_: str = "chart") -> Markup:
-    """Return a drawing that shrinks with its box and never grows past `width`.
+def svg(
+    width: float, height: float, *children: str, label: str, class_: str = "chart", widest: float = 0
+) -> Markup:
+    """Return a drawing that shrinks with its box and never grows past `widest`.
 
     Args:
-        width: Width of the coordinate system, and largest width in px.
+        width: Width of the coordinate system.
         height: Height of the coordinate system.
         *children: Elements.
         label: What a screen reader says.
         class_: CSS class.
+        widest: Largest width in px, by default `width`.
     """
-    style = f"max-width:{_plain(width)}px"
+    style = f"max-width:{_plain(widest or width)}px"
     return element(
         "svg", *children, viewBox=f"0 0 {_plain(width)} {_plain(height)}", class_=class_, role="img",
         aria_label=label, style=style,

@@ -439,6 +439,7 @@ def test_nodes_begin_when_what_they_need_has_ended() -> None:
         (latency(1540), "1.54 ms"),
         (latency(2_500_000), "2.50 s"),
         (duration(0.312), "0.31 s"),
+        (duration(0.0042), "4.20 ms"),
         (duration(59.97), "1 min 00 s"),
         (duration(125), "2 min 05 s"),
         (duration(7260), "2 h 01 min"),

@@ -57,7 +57,7 @@ def bars(drawn: Sequence[Bar], title: str, label: str) -> Markup:
         parts.append(element("g", *marks, class_="mark"))
         parts.append(text(_WIDTH - 4, middle + 4, bar.shown, "end", "value"))
     parts.append(text((left + _WIDTH - 74) / 2, height - 4, title, "middle", "title"))
-    return svg(_WIDTH, height, *parts, label=label, class_="chart wide")
+    return svg(_WIDTH, height, *parts, label=label, widest=540, class_="chart wide")
 
 
 def cell_bar(value: float | None, largest: float, mark: str = "") -> Markup:

@@ -54,7 +54,7 @@ def intervals(drawn: Sequence[Row], overall: float | None, title: str, label: st
         parts.append(element("line", tip, x1=x(overall), x2=x(overall), y1=22, y2=floor, class_="reference"))
     for index, row in enumerate(drawn):
         parts.append(_row(row, 26 + _PITCH * (index + 0.5), left, x))
-    return svg(_WIDTH, height, *parts, label=label, class_="chart wide")
+    return svg(_WIDTH, height, *parts, label=label, widest=540, class_="chart wide")
 
 
 def _row(row: Row, y: float, left: float, x: Scale) -> Markup:

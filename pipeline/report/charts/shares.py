@@ -42,10 +42,10 @@ def shares(rows: Sequence[tuple[str, Mapping[str, float]]], marks: Mapping[str, 
                     class_=f"fill {marks[part]}",
                 )
             )
-            if width > 46:
+            if width > 40:
                 drawn.append(
                     text(x + width / 2, y + 17, percent(value / total), "middle", f"inside {marks[part]}")
                 )
             parts.append(element("g", *drawn, class_="mark"))
             x += width
-    return svg(_WIDTH, 34 * len(rows) + 2, *parts, label=label, class_="chart wide shares")
+    return svg(_WIDTH, 34 * len(rows) + 2, *parts, label=label, widest=540, class_="chart wide shares")

@@ -150,7 +150,7 @@ def _features(facts: Facts) -> dict[str, Any] | None:
         Column(
             f"Skew of {split}",
             True,
-            "Distance from train, 0 to 1: Jensen-Shannon divergence; of text, the largest difference of a share",
+            "Distance from train, 0 to 1: Jensen-Shannon divergence; of text, largest difference of a share",
         )
         for split in others
     ]

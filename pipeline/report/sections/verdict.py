@@ -185,7 +185,11 @@ def _data_card(facts: Facts) -> Card:
     if ingest.get("features"):
         missing = sum(any((c.get("missing") or {}).values()) for c in ingest.get("columns") or ())
         items.append(
-            ("Features", count(len(ingest["features"])), f"{count(missing)} columns with missing values")
+            (
+                "Features",
+                count(len(ingest["features"])),
+                f"{count(missing) if missing else 'no'} columns with missing values",
+            )
         )
     counts = dig(ingest, "label", "counts", "test") or {}
     if facts.task == "binary" and len(counts) == 2 and sum(counts.values()):
