@@ -49,7 +49,9 @@ class LiteRunner:
             self._runner = None
             details = {_feature_of(found["name"]): found for found in self._interpreter.get_input_details()}
         self._indices = {name: int(found["index"]) for name, found in details.items()}
-        self.inputs: dict[str, np.dtype[Any]] = {name: np.dtype(found["dtype"]) for name, found in details.items()}
+        self.inputs: dict[str, np.dtype[Any]] = {
+            name: np.dtype(found["dtype"]) for name, found in details.items()
+        }
 
     def run(self, features: Mapping[str, Array]) -> dict[str, Array]:
         """Answer transformed rows.
@@ -65,7 +67,9 @@ class LiteRunner:
         """
         absent = sorted(set(self.inputs) - set(features))
         if absent:
-            raise ConfigError(f"every input of the model must be given. Received: none for {', '.join(absent)}")
+            raise ConfigError(
+                f"every input of the model must be given. Received: none for {', '.join(absent)}"
+            )
         cast = {name: np.ascontiguousarray(features[name], dtype) for name, dtype in self.inputs.items()}
         if self._runner is not None:
             return {name: np.asarray(value) for name, value in self._runner(**cast).items()}
@@ -114,7 +118,9 @@ class LiteModel:
             ConfigError: If a file is absent or not what it should be.
         """
         folder = Path(bundle_dir)
-        absent = [n for n in ("model.tflite", "preprocessing.json", "labels.json") if not (folder / n).is_file()]
+        absent = [
+            n for n in ("model.tflite", "preprocessing.json", "labels.json") if not (folder / n).is_file()
+        ]
         if absent:
             raise ConfigError(f"a lite bundle must hold {', '.join(absent)}. Received: {folder}")
         try:
@@ -136,7 +142,8 @@ class LiteModel:
             `outputs` float32 `[rows]`.
 
         Raises:
-            ConfigError: If there is no row, or a column is not known.
+            ConfigError: If there is no row.
+            InvalidRow: If a value does not fit its column, or a column is not known.
         """
         features = self.preprocessor.transform(rows, ignore_unknown)
         total = len(next(iter(features.values())))

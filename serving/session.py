@@ -1,7 +1,7 @@
 """A SavedModel loaded as the C++ server loads it: a graph, restored in one session.
 
-`tf.saved_model.load` restores objects and hides exports that a server cannot serve (variables written twice, the
-saver restoring the unused copy). Only an inference in a session proves that TF Serving will answer.
+`tf.saved_model.load` restores objects and hides exports that a server cannot serve (variables written twice,
+the saver restoring the unused copy). Only an inference in a session proves that TF Serving will answer.
 """
 
 import os
@@ -17,14 +17,24 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from headrace.data.errors import HeadraceError
 
-__all__ = ["FORBIDDEN_OPS", "ForbiddenOps", "SessionModel", "Signature", "TensorInfo", "UnreadableModel", "read_ops"]
+__all__ = [
+    "FORBIDDEN_OPS",
+    "ForbiddenOps",
+    "SessionModel",
+    "Signature",
+    "TensorInfo",
+    "UnreadableModel",
+    "read_ops",
+]
 
 FORBIDDEN_OPS = frozenset(
     {
         "EagerPyFunc", "PyFunc", "PyFuncStateless",
-        "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2",
-        "MatchingFiles", "MatchingFilesDataset", "ReadFile", "TFRecordDataset", "TFRecordDatasetV2", "TFRecordReader",
-        "TFRecordReaderV2", "TextLineDataset", "TextLineDatasetV2", "TextLineReader", "TextLineReaderV2",
+        "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2",
+        "FixedLengthRecordReader", "FixedLengthRecordReaderV2",
+        "MatchingFiles", "MatchingFilesDataset", "ReadFile",
+        "TFRecordDataset", "TFRecordDatasetV2", "TFRecordReader", "TFRecordReaderV2",
+        "TextLineDataset", "TextLineDatasetV2", "TextLineReader", "TextLineReaderV2",
         "WholeFileReader", "WholeFileReaderV2", "WriteFile",
         "CreateSummaryFileWriter", "DatasetToTFRecord", "SaveDataset", "SaveDatasetV2", "LoadDataset",
         "FileSystemSetConfiguration", "DebugNumericSummary",
@@ -133,7 +143,9 @@ class SessionModel:
                 graph = tf.compat.v1.saved_model.loader.load(session, [_SERVE], path)
         except (tf.errors.OpError, RuntimeError, ValueError, OSError) as error:
             session.close()
-            raise UnreadableModel(f"a served model must load in a session. Received: {path} ({_first(error)})") from error
+            raise UnreadableModel(
+                f"a served model must load in a session. Received: {path} ({_first(error)})"
+            ) from error
         signatures = {
             name: Signature(_infos(found.inputs), _infos(found.outputs), found.method_name)
             for name, found in graph.signature_def.items()
@@ -195,18 +207,25 @@ def _read(path: str) -> Any:
         with tf.io.gfile.GFile(file, "rb") as stream:
             message.ParseFromString(stream.read())
     except (tf.errors.OpError, DecodeError) as error:
-        raise UnreadableModel(f"a model folder must hold saved_model.pb. Received: {path} ({_first(error)})") from error
+        raise UnreadableModel(
+            f"a model folder must hold saved_model.pb. Received: {path} ({_first(error)})"
+        ) from error
     return message
 
 
 def _ops(message: Any) -> frozenset[str]:
     graphs = [meta.graph_def for meta in message.meta_graphs]
     nodes = [node.op for graph in graphs for node in graph.node]
-    return frozenset(nodes + [node.op for graph in graphs for f in graph.library.function for node in f.node_def])
+    return frozenset(
+        nodes + [node.op for graph in graphs for f in graph.library.function for node in f.node_def]
+    )
 
 
 def _infos(found: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    return {name: TensorInfo(info.name, tf.as_dtype(info.dtype).name, _shape(info)) for name, info in found.items()}
+    return {
+        name: TensorInfo(info.name, tf.as_dtype(info.dtype).name, _shape(info))
+        for name, info in found.items()
+    }
 
 
 def _shape(info: Any) -> tuple[int | None, ...] | None:

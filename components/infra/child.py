@@ -41,8 +41,12 @@ def run_child(
     with open(log, "wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", module, str(asked), str(answered)],
-            env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         try:
             stopped, peak = _watch(child, timeout_s, max_rss_bytes)
         finally:

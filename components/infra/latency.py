@@ -15,7 +15,7 @@ def measure(
 
     Args:
         call: What to time.
-        budget_s: Seconds to spend, warm-up left out. Passed only to reach `least` calls, then at most threefold.
+        budget_s: Seconds to spend, warm-up left out; up to three times that to reach `least` calls.
         warm_up: Calls before the first that counts.
         most: Calls after which to stop early.
         least: Calls below which the 99th percentile would be the maximum.

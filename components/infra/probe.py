@@ -1,7 +1,7 @@
-"""One variant in a process of its own: load, answer, time. Run as `python -m headrace.components.infra.probe`.
+"""One variant in a process of its own: load, answer, time.
 
-The request and the response are JSON files, so that a process that dies has said what it could. What is imported
-here is paid for by every probe, and counts in its memory: TensorFlow only for SavedModels.
+Run as `python -m headrace.components.infra.probe REQUEST RESPONSE`, two JSON files. What is imported here is
+paid for by every probe, and counts in its memory: TensorFlow only for SavedModels.
 """
 
 import base64
@@ -30,8 +30,8 @@ def probe_session(request: Mapping[str, Any]) -> dict[str, Any]:
     """Probe a SavedModel as the C++ server runs it.
 
     Args:
-        request: `path`; `rows` and `types` of the golden requests; `examples`, the same rows as base64 of serialized
-            tf.Examples; `expected` {signature: answers}; `budget_s` for timing.
+        request: `path`; `rows` and `types` of the golden requests; `examples`, the same rows as base64 of
+            serialized tf.Examples; `expected` {signature: answers}; `budget_s` for timing.
 
     Returns:
         `load_s`, `max_golden_diff`, `latency_us`.
@@ -43,7 +43,10 @@ def probe_session(request: Mapping[str, Any]) -> dict[str, Any]:
         load_s = time.perf_counter() - start
         columns = raw_columns(request["rows"], request["types"])
         examples = np.array([base64.b64decode(text) for text in request["examples"]], object)
-        inputs: dict[str, dict[str, Array]] = {"serving_raw": columns, "serving_default": {"examples": examples}}
+        inputs: dict[str, dict[str, Array]] = {
+            "serving_raw": columns,
+            "serving_default": {"examples": examples},
+        }
         difference = max(
             max_relative_difference(_array(request["expected"][name]), _answer(model.run(name, values)))
             for name, values in inputs.items()
@@ -93,8 +96,17 @@ def _array(values: Any) -> Array:
     return np.asarray(values, np.float32)
 
 
+def _told(error: Exception) -> str:
+    """Return type and first telling line of an error; TensorFlow's begin with lines that say nothing."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [
+        line for line in lines if line and not line.startswith(("Graph execution error", "Detected at"))
+    ]
+    return f"{type(error).__name__}: {(telling or [''])[0]}"[:1000]
+
+
 def _peak_rss_bytes() -> int:
-    """Return the largest resident memory of this process (`ru_maxrss` would count the parent's before exec)."""
+    """Return the largest resident memory of this process; `ru_maxrss` would start at that of the parent."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -106,8 +118,7 @@ def _main(request_path: str, response_path: str) -> int:
     try:
         found = (probe_lite if request["runtime"] == "litert" else probe_session)(request)
     except Exception as error:  # whatever a model does wrong is the finding
-        text = (str(error).strip().splitlines() or [""])[0]
-        found = {"error": f"{type(error).__name__}: {text}"[:1000]}
+        found = {"error": _told(error)}
     found["rss_bytes"] = _peak_rss_bytes()
     Path(response_path).write_text(json.dumps(found), encoding="utf-8")
     return 0

@@ -97,9 +97,15 @@ def _write_warmup(out: Path, golden: _Golden, rows: int) -> None:
 def _probe(ctx: NodeContext, variant: Json, golden: _Golden, rule: ServingGate) -> Json:
     name, runtime = variant["name"], variant["runtime"]
     result: Json = {
-        "name": name, "state": "SKIPPED", "reason": variant.get("reason") or "", "load_s": None, "latency_us": None,
-        "rss_bytes": None, "max_golden_diff": None, "golden_rows": 0,
-    }  # fmt: skip
+        "name": name,
+        "state": "SKIPPED",
+        "reason": variant.get("reason") or "",
+        "load_s": None,
+        "latency_us": None,
+        "rss_bytes": None,
+        "max_golden_diff": None,
+        "golden_rows": 0,
+    }
     if variant["state"] == "skipped":
         return result
     folder = Path(ctx.temp_dir) / f"probe-{name}"
@@ -156,7 +162,8 @@ def _lite_bundle(ctx: NodeContext, variant: Json, folder: Path) -> str:
 def _sentence(result: Json) -> str:
     if result["state"] != "PASS":
         return f"{result['name']}: {result['state']}, {result['reason']}"
-    return f"{result['name']}: loads in {result['load_s']:.2f} s, one row in {result['latency_us']['b1']['p50']:,.0f} us"
+    median = result["latency_us"]["b1"]["p50"]
+    return f"{result['name']}: loads in {result['load_s']:.2f} s, one row in {median:,.0f} us"
 
 
 def _read_json(path: Path) -> Any:

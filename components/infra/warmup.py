@@ -16,7 +16,7 @@ _MOST_LOGS = 1000
 
 
 def warmup_logs(examples: Sequence[bytes], columns: Mapping[str, np.ndarray[Any, Any]]) -> list[Any]:
-    """Return PredictionLogs over all rows, for `serving_default` and `serving_raw`: one single row, then batches.
+    """Return PredictionLogs over all rows for `serving_default` and `serving_raw`: one row, then batches.
 
     Args:
         examples: Serialized tf.Examples, one a row.

@@ -4,7 +4,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["TOLERANCE", "flip_rate", "golden_bound", "max_abs_difference", "max_relative_difference", "predicted"]
+__all__ = [
+    "TOLERANCE",
+    "flip_rate",
+    "golden_bound",
+    "max_abs_difference",
+    "max_relative_difference",
+    "predicted",
+]
 
 TOLERANCE = 1e-5
 """Largest |a - b| / max(1, |a|) between float32 runtimes."""

@@ -34,7 +34,7 @@ def read_calibration_rows(
     random = np.random.default_rng(seed)
     random.shuffle(files)
     records = tf.data.TFRecordDataset(files, compression_type="GZIP").take(rows * _POOL)
-    serialized = np.array([record for record in records.as_numpy_iterator()], object)
+    serialized = np.array(list(records.as_numpy_iterator()), object)
     if not len(serialized):
         raise HeadraceError(f"the training split must hold at least one row. Received: none ({examples_uri})")
     chosen = np.sort(random.permutation(len(serialized))[:rows])
@@ -44,6 +44,8 @@ def read_calibration_rows(
 
 def _parse_spec(features: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        spec["name"]: tf.io.FixedLenFeature([spec["width"]], tf.float32 if spec["role"] == "dense" else tf.int64)
+        spec["name"]: tf.io.FixedLenFeature(
+            [spec["width"]], tf.float32 if spec["role"] == "dense" else tf.int64
+        )
         for spec in features["features"]
     }

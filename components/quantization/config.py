@@ -8,7 +8,9 @@ from headrace.data.section import Section
 
 __all__ = ["LITE_VARIANTS", "SERVING_VARIANTS", "VariantName", "VariantsConfig"]
 
-VariantName = Literal["float32", "int8_weights", "tflite_float32", "tflite_float16", "tflite_dynamic_int8", "tflite_int8"]
+VariantName = Literal[
+    "float32", "int8_weights", "tflite_float32", "tflite_float16", "tflite_dynamic_int8", "tflite_int8"
+]
 
 SERVING_VARIANTS = ("float32", "int8_weights")
 """SavedModels for TF Serving."""
@@ -26,7 +28,13 @@ class VariantsConfig(Section):
         calibration_rows: Transformed training rows for full int8 calibration, >= 256.
     """
 
-    build: tuple[VariantName, ...] = ("float32", "int8_weights", "tflite_float16", "tflite_dynamic_int8", "tflite_int8")
+    build: tuple[VariantName, ...] = (
+        "float32",
+        "int8_weights",
+        "tflite_float16",
+        "tflite_dynamic_int8",
+        "tflite_int8",
+    )
     calibration_rows: Annotated[int, Field(ge=256)] = 2048
 
     @field_validator("build")

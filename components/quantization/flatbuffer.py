@@ -37,7 +37,9 @@ def write(model: Any) -> bytes:
     """
     total = constant_bytes(model)
     if total > MAX_BYTES:
-        raise HeadraceError(f"a TF Lite model must hold at most {MAX_BYTES} bytes of constants. Received: {total} bytes")
+        raise HeadraceError(
+            f"a TF Lite model must hold at most {MAX_BYTES} bytes of constants. Received: {total} bytes"
+        )
     builder = flatbuffers.Builder(total + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())

@@ -37,7 +37,8 @@ class Variant:
     Attributes:
         name: Name of the variant.
         runtime: What runs it.
-        path: Folder or file relative to the artifact; None for float32 (it is the model artifact) and where skipped.
+        path: Folder or file relative to the artifact; None for float32 (it is the model artifact) and
+            where skipped.
         size_bytes: Sum of its files.
         weight_bytes: Bytes of its weights as stored.
         state: Whether it was built.
@@ -132,13 +133,22 @@ def _int8_weights(source: _Source, folder: Path) -> Variant:
     except TooLarge as error:
         return Variant(folder.name, "tf", None, 0, 0, "skipped", error.message)
     transform = FittedTransform(source.transform_dir)
-    save_module(serving_module(quantized.forward, transform, source.output, quantized.trackables), str(folder))
+    save_module(
+        serving_module(quantized.forward, transform, source.output, quantized.trackables), str(folder)
+    )
     _check_stored(quantized, source.model_dir / "Format-Serving", folder)
-    found = answers(quantized.forward({n: tf.constant(v) for n, v in source.calibration.items()}), source.output)
+    found = answers(
+        quantized.forward({n: tf.constant(v) for n, v in source.calibration.items()}), source.output
+    )
     (answer,) = found.values()
     difference = max_abs_difference(source.reference, answer.numpy())
     return Variant(
-        folder.name, "tf", folder.name, _folder_bytes(folder), quantized.weight_bytes, max_abs_diff=_finite(difference)
+        folder.name,
+        "tf",
+        folder.name,
+        _folder_bytes(folder),
+        quantized.weight_bytes,
+        max_abs_diff=_finite(difference),
     )
 
 
@@ -146,7 +156,7 @@ def _check_stored(quantized: Int8Model, float_dir: Path, int8_dir: Path) -> None
     """Check that no float32 copy of a weight was saved, as a constant or in the checkpoint."""
     constants = stored_constant_bytes(str(int8_dir)) - stored_constant_bytes(str(float_dir))
     variables = sum(file.stat().st_size for file in int8_dir.glob("variables/variables.data-*"))
-    # The checkpoint also holds the object graph, which grows with the number of resources, not with their size.
+    # The checkpoint also holds the object graph, which grows with the number of resources, not their size.
     slack = 2**16 + 1024 * len(quantized.trackables)
     if constants > quantized.constant_bytes + slack or variables > quantized.variable_bytes + slack:
         raise lite.BrokenConversion(
@@ -178,7 +188,9 @@ def _lite_control(source: _Source) -> bytes | HeadraceError:
 def _lite(name: str, control: bytes, source: _Source, folder: Path) -> Variant:
     try:
         content = lite.convert(name, source.transformed, control, source.calibration)
-        weights = lite.check_weights(content, _matrix_elements(source.transformed), _BYTES_PER_ELEMENT.get(name, 1))
+        weights = lite.check_weights(
+            content, _matrix_elements(source.transformed), _BYTES_PER_ELEMENT.get(name, 1)
+        )
         answer = lite.run_lite(content, source.calibration)
     except lite.BrokenConversion as error:
         return Variant(name, "litert", None, 0, 0, "skipped", error.message)
@@ -198,7 +210,9 @@ def _matrix_elements(saved_model_dir: str) -> int:
     dtypes = reader.get_variable_to_dtype_map()
     shapes = reader.get_variable_to_shape_map()
     return sum(
-        int(np.prod(shape)) for name, shape in shapes.items() if len(shape) >= 2 and dtypes[name] == tf.float32
+        int(np.prod(shape))
+        for name, shape in shapes.items()
+        if len(shape) >= 2 and dtypes[name] == tf.float32
     )
 
 

@@ -14,8 +14,8 @@ def quantize_columns(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any]
     """Round `values` to int8 steps of each column's largest magnitude / 127.
 
     Args:
-        values: float32 `[..., columns]`, finite; the last axis is the output column (of kernels `[in, out]` and
-            of embedding tables `[rows, width]` alike).
+        values: float32 `[..., columns]`, finite; the last axis is the output column (of kernels `[in, out]`
+            and of embedding tables `[rows, width]` alike).
 
     Returns:
         int8 of the same shape in [-127, 127], and scales float32 `[columns]`, > 0.

@@ -1,8 +1,9 @@
 """The `int8_weights` SavedModel: int8 on disk, float32 in memory.
 
 Each large weight is an int8 constant with one scale per output column, multiplied out once at load into a
-resource that the serving functions read as they would read a variable. So the model is as fast as float32, and
-its files are a quarter. The same happens under `tf.saved_model.load` and in the session of a C++ server.
+resource that the serving functions read as they would read a variable. So the model is as fast as float32,
+its weights take a quarter of the space, and both `tf.saved_model.load` and the session of a C++ server
+load it.
 """
 
 import hashlib
@@ -102,7 +103,9 @@ def int8_model(model: Any, max_constant_bytes: int = MAX_CONSTANT_BYTES) -> Int8
     weights = list(_weights(variables))
 
     def forward(features: dict[str, Any]) -> Any:
-        values = [weight.read() if isinstance(weight, _Int8Weight) else weight.read_value() for weight in weights]
+        values = [
+            weight.read() if isinstance(weight, _Int8Weight) else weight.read_value() for weight in weights
+        ]
         logits, _ = model.stateless_call(values[:split], values[split:], features, training=False)
         return logits
 
@@ -114,7 +117,12 @@ def _is_large(variable: Any) -> bool:
     shape = tuple(variable.shape)
     size = int(np.prod(shape))
     # With few rows the scales would eat what int8 saves.
-    return len(shape) >= 2 and size >= _MIN_ELEMENTS and size // shape[-1] >= 4 and str(variable.dtype) == "float32"
+    return (
+        len(shape) >= 2
+        and size >= _MIN_ELEMENTS
+        and size // shape[-1] >= 4
+        and str(variable.dtype) == "float32"
+    )
 
 
 def _int8_bytes(variable: Any) -> int:
@@ -160,7 +168,9 @@ def stored_constant_bytes(saved_model_dir: str) -> int:
         with tf.io.gfile.GFile(path, "rb") as stream:
             message.ParseFromString(stream.read())
     except (tf.errors.OpError, DecodeError) as error:
-        raise HeadraceError(f"a SavedModel must hold a readable saved_model.pb. Received: {path} ({error})") from error
+        raise HeadraceError(
+            f"a SavedModel must hold a readable saved_model.pb. Received: {path} ({error})"
+        ) from error
     nodes = [node for graph in message.meta_graphs for node in graph.graph_def.node]
     nodes += [node for g in message.meta_graphs for f in g.graph_def.library.function for node in f.node_def]
     return sum(_constant_bytes(node.attr["value"].tensor) for node in nodes if node.op == "Const")

@@ -1,8 +1,9 @@
 """Embedding tables of a TF Lite model in int8, with one scale per column.
 
 Neither quantizer does this: TFLiteConverter uses one scale for the whole table, litert-quantizer leaves the
-tables float32 (it knows EMBEDDING_LOOKUP, but converted models use GATHER). A scale per row would cost 4 bytes
-for every 8 of an 8-wide table. So `GATHER(float32 table)` becomes `MUL(CAST(GATHER(int8 table)), scales)`.
+tables float32 (it knows EMBEDDING_LOOKUP, but converted models use GATHER). A scale per row would cost 4
+bytes for every 8 of an 8-wide table. So `GATHER(float32 table)` becomes
+`MUL(CAST(GATHER(int8 table)), scales)`.
 """
 
 from collections import Counter
@@ -92,9 +93,21 @@ def _dequantize(model: Any, graph: Any, gather: Any, scales: int) -> list[Any]:
     cast = _add_tensor(graph, names[1], schema.TensorType.FLOAT32, wide.shape, 0, wide.shapeSignature)
     gather.outputs = np.array([rows], np.int32)
     return [
-        _operator(model, schema.BuiltinOperator.CAST, [rows], [cast], schema.BuiltinOptions.CastOptions, _cast_options()),
         _operator(
-            model, schema.BuiltinOperator.MUL, [cast, scales], [final], schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+            model,
+            schema.BuiltinOperator.CAST,
+            [rows],
+            [cast],
+            schema.BuiltinOptions.CastOptions,
+            _cast_options(),
+        ),
+        _operator(
+            model,
+            schema.BuiltinOperator.MUL,
+            [cast, scales],
+            [final],
+            schema.BuiltinOptions.MulOptions,
+            schema.MulOptionsT(),
         ),
     ]
 
@@ -105,7 +118,9 @@ def _cast_options() -> Any:
     return options
 
 
-def _operator(model: Any, builtin: int, inputs: list[int], outputs: list[int], kind: int, options: Any) -> Any:
+def _operator(
+    model: Any, builtin: int, inputs: list[int], outputs: list[int], kind: int, options: Any
+) -> Any:
     operator = schema.OperatorT()
     operator.opcodeIndex = flatbuffer.opcode_index(model, builtin, 1)
     operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)

@@ -1,4 +1,4 @@
-"""A small model carried from a CSV to its SavedModels by the real nodes, made once for all tests of a process."""
+"""A small model carried from a CSV to its SavedModels by the real nodes, once for all tests of a process."""
 
 import atexit
 import csv
@@ -72,7 +72,13 @@ def trained() -> Trained:
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     _write_csv(root / "rows.csv", 3000)
     data = {"path": str(root / "rows.csv"), "label": "late", "task": "binary", "columns": {"month": "int"}}
-    config = {"data": data, "features": FEATURES, "evaluation.slices": [], "seed": 7, "preprocessing_fn": None}
+    config = {
+        "data": data,
+        "features": FEATURES,
+        "evaluation.slices": [],
+        "seed": 7,
+        "preprocessing_fn": None,
+    }
     ingest(context("ingest", root, {}, ["examples"], config))
     examples = {"examples": [str(root / "examples")], "schema": []}
     transform(context("transform", root, examples, ["transform_graph", "transformed_examples"], config))
@@ -128,7 +134,9 @@ def _loss() -> Any:
 
 def _transformed_rows(made: Trained, features: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     spec = {
-        item["name"]: tf.io.FixedLenFeature([item["width"]], tf.float32 if item["role"] == "dense" else tf.int64)
+        item["name"]: tf.io.FixedLenFeature(
+            [item["width"]], tf.float32 if item["role"] == "dense" else tf.int64
+        )
         for item in features["features"]
     } | {"label": tf.io.FixedLenFeature([1], tf.int64)}
     files = sorted(str(path) for path in (made.root / "transformed_examples/Split-train").iterdir())

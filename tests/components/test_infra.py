@@ -1,0 +1,217 @@
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from headrace.components.features.signatures import FittedTransform
+from headrace.components.infra.child import run_child
+from headrace.components.infra.latency import measure
+from headrace.components.infra.requests import raw_columns
+from headrace.components.infra.run import run
+from headrace.components.models.output import output_of
+from headrace.components.node import NodeResult
+from headrace.components.quantization.rebuild import rebuild_model
+from headrace.components.quantization.run import run as quantize
+from headrace.components.training.signatures import serving_module
+from headrace.serving.session import SessionModel
+from tests.components.trained_model import Trained, context, trained
+
+
+@pytest.fixture(scope="module")
+def made() -> Trained:
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def variants(made: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("quantize")
+    section = {"build": ["int8_weights", "tflite_int8"]}
+    config = {"data.task": "binary", "data.label": "late", "variants": section, "seed": 1}
+    quantize(context("variants", root, made.inputs(), ["variants"], config))
+    return root / "variants"
+
+
+def probe(
+    inputs: dict[str, list[str]], root: Path, **serving: Any
+) -> tuple[NodeResult, dict[str, dict[str, Any]]]:
+    config = {"data": {}, "push.warmup_rows": 40, "gates.serving": serving, "seed": 1}
+    result = run(context("infra", root, inputs, ["infra"], config))
+    entries = json.loads((root / "infra/infra.json").read_text())["variants"]
+    return result, {entry["name"]: entry for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def probed(
+    made: Trained, variants: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, NodeResult, dict[str, dict[str, Any]]]:
+    root = tmp_path_factory.mktemp("infra")
+    return (root / "infra", *probe(made.inputs() | {"variants": [str(variants)]}, root))
+
+
+class TestRun:
+    def test_every_variant_passes(self, made, probed):
+        _, result, entries = probed
+        assert {entry["state"] for entry in entries.values()} == {"PASS"}, entries
+        assert list(entries) == ["float32", "int8_weights", "tflite_float32", "tflite_int8"]
+        assert {entry["golden_rows"] for entry in entries.values()} == {len(made.golden_rows())}
+        assert result.finding == f"4 of 4 variants load and answer {len(made.golden_rows())} golden rows"
+
+    def test_differences_are_those_of_the_form(self, probed):
+        _, _, entries = probed
+        assert entries["float32"]["max_golden_diff"] <= 1e-5
+        assert entries["tflite_float32"]["max_golden_diff"] <= 1e-5
+        assert 1e-5 < entries["int8_weights"]["max_golden_diff"] < 0.05
+        assert 1e-5 < entries["tflite_int8"]["max_golden_diff"] < 0.2
+
+    def test_figures_are_in_order(self, probed):
+        _, _, entries = probed
+        for entry in entries.values():
+            for batch in entry["latency_us"].values():
+                assert 0 < batch["p50"] <= batch["p99"]
+            assert 0 < entry["load_s"] < 30
+        # TensorFlow alone takes hundreds of MB: the lite probe has not imported it, nor counts this process.
+        assert entries["tflite_int8"]["rss_bytes"] < 150e6 < entries["int8_weights"]["rss_bytes"]
+
+    def test_golden_answers_are_those_of_the_float32_model(self, made, probed):
+        folder, _, _ = probed
+        golden = json.loads((folder / "golden_raw.json").read_text())
+        assert golden["inputs"] == made.golden_rows()
+        scores = np.array(golden["outputs"]["scores"])
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+        assert golden["outputs"]["classes"][0] == ["0", "1"]
+        types = {column["name"]: column["type"] for column in made.features()["raw"]}
+        with SessionModel.load(str(made.root / "model/Format-Serving")) as model:
+            found = model.run("serving_raw", raw_columns(golden["inputs"], types))
+        np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
+
+    def test_warmup_requests_can_be_replayed(self, made, probed):
+        folder, _, _ = probed
+        records = tf.data.TFRecordDataset(
+            str(folder / "warmup/tf_serving_warmup_requests")
+        ).as_numpy_iterator()
+        logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+        rows = {"serving_default": 0, "serving_raw": 0}
+        with SessionModel.load(str(made.root / "model/Format-Serving")) as model:
+            for log in logs:
+                request = log.predict_log.request
+                inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+                answer = model.run(request.model_spec.signature_name, inputs)
+                rows[request.model_spec.signature_name] += len(answer["scores"])
+        assert rows == {"serving_default": 40, "serving_raw": 40}
+
+
+class TestFailures:
+    """Each finding is a state with a reason; the node itself ends well."""
+
+    def listed(self, folder: Path, *entries: dict[str, Any]) -> dict[str, list[str]]:
+        folder.mkdir()
+        common = {"runtime": "tf", "path": None, "state": "built", "reason": ""}
+        (folder / "variants.json").write_text(json.dumps([common | entry for entry in entries]))
+        return {"variants": [str(folder)]}
+
+    def test_the_usual_keras_export_fails(self, made, tmp_path):
+        model = rebuild_model(made.root / "model/keras")
+        fitted = FittedTransform(str(made.root / "transform_graph"))
+        module = serving_module(lambda x: model(x, training=False), fitted, output_of(made.features()))
+        model.fitted = fitted  # so that its tables are tracked by the Keras root
+        tf.saved_model.save(model, str(tmp_path / "model/Format-Serving"), signatures=dict(module.signatures))
+        inputs = made.inputs() | {"model": [str(tmp_path / "model")]}
+        inputs |= self.listed(tmp_path / "variants", {"name": "float32"})
+        result, entries = probe(inputs, tmp_path)
+        assert entries["float32"]["state"] == "FAIL"
+        assert "Could not find variable" in entries["float32"]["reason"]
+        assert entries["float32"]["latency_us"] is None
+        assert result.finding.endswith("failed: float32")
+
+    def test_answers_beyond_the_tolerance_fail(self, made, variants, tmp_path):
+        inputs = made.inputs() | self.listed(
+            tmp_path / "variants", {"name": "int8_weights", "path": "int8_weights"}
+        )
+        (tmp_path / "variants/int8_weights").symlink_to(variants / "int8_weights")
+        _, entries = probe(inputs, tmp_path, quantized_tolerance=1e-6)
+        assert entries["int8_weights"]["state"] == "FAIL"
+        assert "at most 1e-06 is allowed" in entries["int8_weights"]["reason"]
+        assert entries["int8_weights"]["latency_us"]["b1"]["p50"] > 0
+
+    def test_time_bound_and_skipped_variants(self, made, tmp_path):
+        skipped = {"name": "tflite_int8", "runtime": "litert", "state": "skipped", "reason": "no sidecar"}
+        inputs = made.inputs() | self.listed(tmp_path / "variants", {"name": "float32"}, skipped)
+        _, entries = probe(inputs, tmp_path, timeout_s=0.3)
+        assert entries["float32"]["state"] == "FAIL"
+        assert "did not finish within 0.3 s" in entries["float32"]["reason"]
+        assert (entries["tflite_int8"]["state"], entries["tflite_int8"]["reason"]) == (
+            "SKIPPED",
+            "no sidecar",
+        )
+
+
+class TestChild:
+    """Modules that misbehave, run in the place of the probe."""
+
+    def child(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, **bounds: Any
+    ) -> dict[str, Any]:
+        (tmp_path / "misbehaving.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        return run_child({}, tmp_path, bounds.pop("timeout_s", 30), module="misbehaving", **bounds)
+
+    @pytest.mark.parametrize(
+        ("code", "reason"),
+        [
+            ("import os; os.kill(os.getpid(), 9)", "its process was killed by signal SIGKILL"),
+            ("import sys; sys.exit('no such thing')", "its process ended with exit code 1: no such thing"),
+            ("pass", "its process ended with exit code 0"),
+        ],
+    )
+    def test_death_is_told(self, tmp_path, monkeypatch, code, reason):
+        assert self.child(tmp_path, monkeypatch, code)["error"] == reason
+
+    def test_a_hanging_child_and_its_own_children_are_killed(self, tmp_path, monkeypatch):
+        code = (
+            "import subprocess, sys, time, pathlib\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\n"
+            "time.sleep(60)\n"
+        )
+        start = time.monotonic()
+        found = self.child(tmp_path, monkeypatch, code, timeout_s=2)
+        assert time.monotonic() - start < 10
+        assert found["error"] == "it did not finish within 2 s and was killed"
+        pid = int((tmp_path / "pid").read_text())
+        deadline = time.monotonic() + 5
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_memory_is_bounded(self, tmp_path, monkeypatch):
+        code = "import time; held = b'x' * 200_000_000; time.sleep(30)"
+        found = self.child(tmp_path, monkeypatch, code, max_rss_bytes=100_000_000)
+        assert "at most 100,000,000 are allowed" in found["error"]
+        assert found["rss_bytes"] > 100_000_000
+
+
+class TestLatency:
+    def test_measures_what_a_call_takes(self):
+        found = measure(lambda: time.sleep(0.002), 0.3, warm_up=1)
+        assert 2000 <= found["p50"] <= found["p99"]
+        assert found["p50"] < 10_000
+
+    def test_slow_calls_end_at_three_times_the_budget(self):
+        start = time.monotonic()
+        measure(lambda: time.sleep(0.05), 0.1)
+        assert time.monotonic() - start < 1.0
+
+
+def test_raw_columns_as_the_serving_signature_wants_them():
+    rows = [{"i": 3, "f": 0.5, "s": "é"}, {"i": None, "f": None, "s": None}]
+    found = raw_columns(rows, {"i": "int", "f": "float", "s": "string"})
+    assert found["s"].tolist() == ["é".encode(), b""]
+    assert found["i"].dtype == found["f"].dtype == np.float32
+    np.testing.assert_array_equal(found["i"], [3, np.nan])
+    np.testing.assert_array_equal(found["f"], [0.5, np.nan])
