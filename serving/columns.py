@@ -64,8 +64,8 @@ def read_columns(
         for name, other in sizes.items():
             if other != size:
                 raise InvalidRow(
-                    f"columns must be of one length. Received: {other} values in column {name!r} and {size} in "
-                    f"column {next(iter(sizes))!r}"
+                    f"columns must be of one length. Received: {other} values in column {name!r} and {size} "
+                    f"in column {next(iter(sizes))!r}"
                 )
         if not ignore_unknown:
             _check_known(rows, types, "")

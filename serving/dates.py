@@ -50,10 +50,8 @@ def date_part(texts: Sequence[str], part: str) -> npt.NDArray[np.int64]:
         >>> date_part(["2024-02-29", "2023-02-29", "1999-12-31 23:59"], "day_of_year").tolist()
         [60, 0, 365]
     """
-    dates = [
-        (text if len(text) > 10 else f"{text}T00:00") if _matches(text) else "0000-00-00T00:00"
-        for text in texts
-    ]
+    # A plain date takes its time from what is appended; nothing below looks past the minutes.
+    dates = [f"{text}T00:00" if _matches(text) else "0000-00-00T00:00" for text in texts]
     digits = np.array(
         [(date[:4], date[5:7], date[8:10], date[11:13], date[14:16]) for date in dates], "U4"
     ).reshape(-1, 5)
@@ -61,9 +59,8 @@ def date_part(texts: Sequence[str], part: str) -> npt.NDArray[np.int64]:
     leap = (((year % 4 == 0) & (year % 100 != 0)) | (year % 400 == 0)).astype(np.int64)
     slot = np.clip(month, 0, 12)
     days = np.array(DAYS_IN_MONTH)[slot] + leap * (month == 2)
-    valid = (
-        (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days) & (hour < 24) & (minute < 60)
-    )
+    valid = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days)
+    valid &= (hour < 24) & (minute < 60)
     day_of_year = np.array(DAYS_BEFORE_MONTH)[slot] + day + leap * (month > 2)
     past = year - 1
     ordinal = past * 365 + past // 4 - past // 100 + past // 400 + day_of_year  # 0001-01-01 is 1, a Monday

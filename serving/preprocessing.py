@@ -167,9 +167,8 @@ def _categories(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[A
     pieces = [list(filter(None, text.split(spec["separator"])))[: output.width] for text in texts]
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     found = np.full((len(pieces), output.width), -1, np.int64)
-    found[np.arange(output.width) < counts[:, np.newaxis]] = output.look_up(
-        [p for row in pieces for p in row]
-    )
+    filled = np.arange(output.width) < counts[:, np.newaxis]
+    found[filled] = output.look_up([piece for row in pieces for piece in row])
     found[counts == 0, 0] = 0
     return found
 

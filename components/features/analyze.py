@@ -16,7 +16,7 @@ from headrace.data.config import RawType
 
 __all__ = ["analyze", "parse_spec", "read_record_batches"]
 
-_BATCH_ROWS = 65_536  # the work that Beam and TensorFlow do per batch, not per row, is what costs
+_BATCH_ROWS = 131_072  # the work that Beam and TensorFlow do per batch, not per row, is what costs
 _BATCH_BYTES = 64 << 20
 
 _DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}

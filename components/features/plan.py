@@ -254,7 +254,8 @@ def _check_type(
     if types[column] not in wanted:
         names = " or ".join(f"`{name}`" for name in wanted)
         raise ConfigError(
-            f"{kind} needs a column of type {names}. Received: column {column!r} of type {types[column]} ({place})",
+            f"{kind} needs a column of type {names}. Received: column {column!r} of type {types[column]} "
+            f"({place})",
             f"declare its type under `data.columns.{column}`"
             + (", or cut it at `bounds`" if kind == "a part taken as it is" else ""),
         )

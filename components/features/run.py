@@ -136,9 +136,7 @@ def fit(
         _write_json(folder, "preprocessing.json", describe_transform(outputs, ingest.columns, fitted))
     else:
         described = describe_user_features(graph_dir)
-        reason = (
-            f"the transform is the user's own preprocessing_fn ({user_fn}), which only TensorFlow can run"
-        )
+        reason = f"the transform is the user's own preprocessing_fn ({user_fn}), which needs TensorFlow"
         _write_json(folder, "sidecar.json", {"reason": reason})
     classes = None if ingest.label.classes is None else list(ingest.label.classes)
     _write_json(

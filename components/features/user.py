@@ -37,7 +37,8 @@ def load_function(path: str) -> PreprocessingFn:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"`preprocessing_fn` must name an importable function. Received: {path!r}: {error} (preprocessing_fn)",
+            f"`preprocessing_fn` must name an importable function. Received: {path!r}: {error} "
+            "(preprocessing_fn)",
             "install the package that holds it, or put its folder on PYTHONPATH",
         ) from error
     if not callable(function):
@@ -96,8 +97,8 @@ def describe_user_features(transform_graph_dir: str) -> list[dict[str, Any]]:
         cardinality = feature.int_domain.max + 1 if feature.HasField("int_domain") else None
         if cardinality is not None and feature.int_domain.min < 0 and width == 1:
             raise ConfigError(
-                "categories must not be negative. Received: a range from "
-                f"{feature.int_domain.min} to {feature.int_domain.max} (preprocessing_fn, output {feature.name!r})",
+                f"categories must not be negative. Received: a range from {feature.int_domain.min} to "
+                f"{feature.int_domain.max} (preprocessing_fn, output {feature.name!r})",
                 "give `num_oov_buckets` of 1 or more, so that unknown values have a category",
             )
         features.append(
