@@ -104,7 +104,7 @@ def make_callbacks(
     return found
 
 
-class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
+class EpochLog(keras.callbacks.Callback):
     """Keeps `{epoch, seconds, logs}` of every epoch in a file of JSON lines, across restarts.
 
     Args:
@@ -166,7 +166,7 @@ class _Pace:
     last_event: float = field(default=float("-inf"))
 
 
-class Progress(keras.callbacks.Callback):  # type: ignore[misc]
+class Progress(keras.callbacks.Callback):
     """Sends `epoch` events with loss, metrics and the time left, at most twice a second.
 
     Args:

@@ -8,6 +8,10 @@ from headrace.data.section import Section
 
 __all__ = ["SearchRange", "TuningConfig"]
 
+# The fields `float` and `int` hide the types of these names inside their class.
+_Real = float
+_Whole = int
+
 
 class SearchRange(Section):
     """Values that a field may take: exactly one of `choice`, `float` and `int`.
@@ -21,10 +25,10 @@ class SearchRange(Section):
     """
 
     choice: tuple[object, ...] = ()
-    float: tuple[float, float] | None = None
-    int: tuple[int, int] | None = None
+    float: tuple[_Real, _Real] | None = None
+    int: tuple[_Whole, _Whole] | None = None
     log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None  # type: ignore[valid-type]
+    step: Annotated[_Real, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "SearchRange":

@@ -161,7 +161,7 @@ class Trials:
         return Score(scores.best, scores.epochs)
 
 
-class _BestScore(keras.callbacks.Callback):  # type: ignore[misc]
+class _BestScore(keras.callbacks.Callback):
     """Keeps the best finite value of one log."""
 
     def __init__(self, objective: Monitor) -> None:

@@ -156,7 +156,7 @@ def _start_at(oracle: Any, values: Mapping[str, Any]) -> None:
     oracle.populate_space = populate_space
 
 
-class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
+class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     """Runs trials through `evaluate` and records when they ran."""
 
     def __init__(
