@@ -3,8 +3,9 @@
     python -m benchmarks.variants MODEL_DIR VARIANTS_DIR [--seconds 10]
 
 MODEL_DIR is a `model` artifact of the trainer, VARIANTS_DIR the `variants` artifact built from it.
-SavedModels answer `serving_raw` in a session with one thread, as the C++ server runs them; TF Lite answers transformed
-rows with one thread. Each figure is a median; a ratio below 1 is faster than float32 of the same runtime.
+SavedModels answer `serving_raw` in a session with one thread, as the C++ server runs them; TF Lite answers
+transformed rows with one thread. Each figure is a median; a ratio below 1 is faster than float32 of the same
+runtime.
 """
 
 import argparse

@@ -84,7 +84,9 @@ def _plain(values: np.ndarray[Any, Any]) -> Any:
     """Return `values` as nested lists, bytes as text, what is not finite as None."""
     if values.dtype == object:
         return np.vectorize(lambda item: item.decode(), otypes=[object])(values).tolist()
-    return np.where(np.isfinite(values), values.astype(object), None).tolist()
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
 
 
 def _write_warmup(out: Path, golden: _Golden, rows: int) -> None:

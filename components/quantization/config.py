@@ -43,4 +43,4 @@ class VariantsConfig(Section):
         wanted = {"float32", *value}
         if wanted & set(LITE_VARIANTS):
             wanted.add("tflite_float32")
-        return tuple(name for name in (*SERVING_VARIANTS, *LITE_VARIANTS) if name in wanted)  # type: ignore[misc]
+        return tuple(name for name in (*SERVING_VARIANTS, *LITE_VARIANTS) if name in wanted)

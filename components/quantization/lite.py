@@ -2,8 +2,8 @@
 
 Tried on a model of embeddings and dense layers (accuracy 0.994 in float32): TFLiteConverter's own full int8
 gives 0.665 and litert-quantizer with every operator static 0.713, since scores and logits then have 256
-values. With the matrix products alone in static int8 it is 0.993, and the fastest. So litert-quantizer does the
-products, `tables.py` the tables, and the rest stays float32.
+values. With the matrix products alone in static int8 it is 0.993, and the fastest. So litert-quantizer does
+the products, `tables.py` the tables, and the rest stays float32.
 """
 
 import warnings
@@ -66,18 +66,23 @@ def convert(name: str, saved_model_dir: str, control: bytes, calibration: Column
         return control
     if name == "tflite_float16":
         return convert_float(saved_model_dir, float16=True)
-    job = quantizer.Quantizer(quantize_tables(control))
+    with warnings.catch_warnings():
+        # The quantizer keeps all tensors on purpose, and ai-edge-litert warns that this takes memory.
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        return _quantize(quantize_tables(control), calibration if name == "tflite_int8" else None)
+
+
+def _quantize(content: bytes, calibration: Columns | None) -> bytes:
+    """Quantize the matrix products: statically with `calibration`, else with ranges found at run time."""
+    job = quantizer.Quantizer(content)
     ranges = None
-    if name == "tflite_int8":
-        for operation in _PRODUCTS:
+    for operation in _PRODUCTS:
+        if calibration is not None:
             job.add_static_config(".*", operation, 8, 8)
-        with warnings.catch_warnings():
-            # It keeps all tensors on purpose, and ai-edge-litert warns that this takes memory.
-            warnings.filterwarnings("ignore", message=r"(?s).*experimental_preserve_all_tensors")
-            ranges = job.calibrate({_SIGNATURE: _batches(calibration)}, num_threads=1)
-    else:
-        for operation in _PRODUCTS:
+        else:
             job.add_dynamic_config(".*", operation, 8)
+    if calibration is not None:
+        ranges = job.calibrate({_SIGNATURE: _batches(calibration)}, num_threads=1)
     result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model or b"")
 

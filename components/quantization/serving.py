@@ -34,7 +34,7 @@ class TooLarge(HeadraceError):
     """The int8 weights do not fit into one saved_model.pb."""
 
 
-class _Int8Weight(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
+class _Int8Weight(tf.saved_model.experimental.TrackableResource):
     """One weight: a handle to a float32 tensor that `_initialize` computes from int8."""
 
     def __init__(self, quantized: Array, scales: Array, shared_name: str) -> None:

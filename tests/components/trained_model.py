@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from headrace.components.features.run import run as transform
-from headrace.components.features.signatures import FittedTransform
 from headrace.components.ingest.run import run as ingest
-from headrace.components.models.output import output_of
-from headrace.components.models.registry import build_model, parse_model_config
 from headrace.components.node import NodeContext
-from headrace.components.training.signatures import save_module, serving_module, transformed_module
+from headrace.components.training.run import run as train
 
 BEAM = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
 FEATURES = {
@@ -102,44 +98,11 @@ def _write_csv(path: Path, rows: int) -> None:
 
 
 def _train(made: Trained) -> None:
-    features, folder = made.features(), made.root / "model"
-    output = output_of(features)
-    model = build_model(features, parse_model_config(MODEL), output, seed=5)
-    columns, labels = _transformed_rows(made, features)
-    model.compile(optimizer="adam", loss=_loss(), jit_compile=False)
-    model.fit(columns, labels, batch_size=64, epochs=4, verbose=0)
-    (folder / "keras").mkdir(parents=True)
-    model.save_weights(str(folder / "keras/model.weights.h5"))
-    spec = {"model": MODEL, "training": {}, "features": features}
-    (folder / "keras/model.json").write_text(json.dumps(spec))
-    held = [variable.value for variable in model.variables]
-
-    def forward(inputs: dict[str, Any]) -> Any:
-        return model(inputs, training=False)
-
-    fitted = FittedTransform(str(made.root / "transform_graph"))
-    save_module(serving_module(forward, fitted, output, held), str(folder / "Format-Serving"))
-    save_module(transformed_module(forward, features, output, held), str(folder / "Format-Transformed"))
-    parameters = sum(int(np.prod(variable.shape)) for variable in model.weights)
-    (folder / "model.json").write_text(
-        json.dumps({"parameters": parameters, "parameter_bytes": 4 * parameters, "family": "mlp"})
-    )
-
-
-def _loss() -> Any:
-    import keras
-
-    return keras.losses.BinaryCrossentropy(from_logits=True)
-
-
-def _transformed_rows(made: Trained, features: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    spec = {
-        item["name"]: tf.io.FixedLenFeature(
-            [item["width"]], tf.float32 if item["role"] == "dense" else tf.int64
-        )
-        for item in features["features"]
-    } | {"label": tf.io.FixedLenFeature([1], tf.int64)}
-    files = sorted(str(path) for path in (made.root / "transformed_examples/Split-train").iterdir())
-    records = list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
-    parsed = {name: value.numpy() for name, value in tf.io.parse_example(records, spec).items()}
-    return parsed, parsed.pop("label").astype(np.float32)
+    # Tuning is off: what the tuner writes then.
+    tuned = made.root / "best_hyperparameters"
+    tuned.mkdir()
+    (tuned / "best.json").write_text(json.dumps({"values": {}, "score": None, "objective": "auto"}))
+    training = {"batch_size": 64, "epochs": 4, "early_stopping": None, "tensorboard": False, "backup": False}
+    config = {"data": made.data, "model": MODEL, "training": training, "seed": 7}
+    inputs = made.inputs() | {"best_hyperparameters": [str(tuned)]}
+    train(context("trainer", made.root, inputs, ["model", "model_run"], config))
