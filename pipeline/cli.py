@@ -37,9 +37,9 @@ def main() -> None:
     """Run the command line and exit with the documented code."""
     debug = "--debug" in sys.argv
     try:
-        _cli.main(standalone_mode=False)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        # Without its standalone mode click returns the code of an Exit instead of leaving with it.
+        code = _cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -30,7 +30,6 @@ __all__ = [
     "OutputConfig",
     "RunConfig",
     "column_plan",
-    "json_schema",
     "load_config",
     "parse_config",
 ]
@@ -278,8 +277,9 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], place: str) -> str:
             key = str(item["ctx"]["discriminator"]).strip("'")
             lines.append(f"`{dotted}.{key}` is required and was not given ({place})")
         elif item["type"] == "union_tag_invalid":
-            key, tags = str(item["ctx"]["discriminator"]).strip("'"), item["ctx"]["expected_tags"]
-            lines.append(f"`{dotted}.{key}` must be one of {tags}. Received: '{item['ctx']['tag']}' ({place})")
+            key, context = str(item["ctx"]["discriminator"]).strip("'"), item["ctx"]
+            found = f"must be one of {context['expected_tags']}. Received: '{context['tag']}'"
+            lines.append(f"`{dotted}.{key}` {found} ({place})")
         elif item["type"] == "value_error":
             message = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
             lines.append(f"{message} ({dotted} in {place})" if where else f"{message} ({place})")

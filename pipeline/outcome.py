@@ -87,9 +87,13 @@ def _variants_table(variants: list[dict[str, Any]]) -> Table:
             _share(agreement.get("flip_rate")),
             _micros((latency.get("b1") or {}).get("p50")),
             _micros((latency.get("b100") or {}).get("p50")),
-            Text("pushed", style="green") if variant["pushed_to"] else (variant.get("reason") or ""),
+            Text("pushed", style="green") if variant["pushed_to"] else _missing(variant),
         )
     return table
+
+
+def _missing(variant: dict[str, Any]) -> Text:
+    return Text("" if variant["metrics"] else variant.get("state") or "not judged", style="yellow")
 
 
 def _size(value: int | None) -> str:
