@@ -13,7 +13,7 @@ from headrace.data.errors import HeadraceError
 
 __all__ = ["Column", "InvalidRow", "Rows", "read_columns"]
 
-Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 """Rows as mappings, or columns as sequences of one length."""
 
 _INT64 = (-(2**63), 2**63 - 1)
@@ -69,7 +69,7 @@ def read_columns(
                 )
         if not ignore_unknown:
             _check_known(rows, types, "")
-        given = {name: rows.get(name, [None] * size) for name in types}
+        given: dict[str, Any] = {name: rows.get(name, [None] * size) for name in types}
     else:
         size = len(rows)
         if not ignore_unknown:
@@ -92,7 +92,7 @@ def _check_known(names: Iterable[str], types: Mapping[str, str], place: str) -> 
             )
 
 
-def _read_column(name: str, values: Sequence[Any], kind: str) -> Column:
+def _read_column(name: str, values: Sequence[Any] | npt.NDArray[Any], kind: str) -> Column:
     if isinstance(values, np.ndarray):
         values = values.tolist()
     if kind == "string":

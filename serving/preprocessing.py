@@ -128,7 +128,7 @@ class _Output:
         found = np.fromiter(map(self.places.get, texts, repeat(0)), np.int64, len(texts))
         unknown = np.flatnonzero(found == 0)
         if len(unknown):
-            encoded = [texts[index].encode("utf-8", "surrogateescape") for index in unknown]
+            encoded = [texts[index].encode("utf-8", "surrogateescape") for index in unknown.tolist()]
             found[unknown] = 1 + hash_buckets(encoded, self.spec["buckets"], self.key)
         return found
 

@@ -15,23 +15,39 @@ from headrace.data.config import RawType
 
 from .analyze import parse_spec
 
-__all__ = ["transform_shards", "transformed_batches"]
+__all__ = ["BatchTransform", "compile_transform", "transform_shards"]
 
 _BATCH_ROWS = 8192
 _GZIP = 31  # zlib's window bits for a gzip header
 
-Transform = Callable[[Mapping[str, Any]], dict[str, Any]]
+BatchTransform = Callable[[Any], dict[str, Any]]
+"""Serialized examples, string `[rows]` -> name -> dense `[rows, width]`."""
 
 
-def transform_shards(
-    shards: Sequence[str], types: Mapping[str, RawType], transform: Transform, folder: str
-) -> Iterator[int]:
+def compile_transform(
+    transform: Callable[[Mapping[str, Any]], dict[str, Any]], types: Mapping[str, RawType]
+) -> BatchTransform:
+    """Return parsing and transforming as one function, traced once for all shards.
+
+    Args:
+        transform: Column -> SparseTensor in, name -> dense `[rows, width]` out.
+        types: Raw column -> type, of the columns to parse.
+    """
+    spec = parse_spec(types)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def transform_batch(serialized: Any) -> dict[str, Any]:
+        return transform(tf.io.parse_example(serialized, spec))
+
+    return transform_batch.get_concrete_function()
+
+
+def transform_shards(shards: Sequence[str], transform: BatchTransform, folder: str) -> Iterator[int]:
     """Write `transformed_examples-*-of-*.gz`, a file for each shard, rows in order.
 
     Args:
         shards: Gzip TFRecord files of tf.Example.
-        types: Raw column -> type, of the columns to parse.
-        transform: Column -> SparseTensor in, name -> dense `[rows, width]` out.
+        transform: What to do with each batch.
         folder: An existing folder.
 
     Yields:
@@ -39,36 +55,25 @@ def transform_shards(
     """
     encoder = RecordBatchToExamplesEncoder()
     for index, shard in enumerate(shards):
+        # Not `map(transform)`: each dataset would optimise the graph anew, at half a second a shard.
+        batches = tf.data.TFRecordDataset(shard, "GZIP").batch(_BATCH_ROWS).prefetch(1)
         name = f"transformed_examples-{index:05d}-of-{len(shards):05d}.gz"
         packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         with open(os.path.join(folder, name), "wb") as stream:
-            for tensors in transformed_batches(shard, types, transform):
-                batch = _record_batch(tensors)
+            for serialized in batches:
+                batch = _record_batch(transform(serialized))
                 stream.write(packer.compress(frame_records(encoder.encode(batch))))
                 yield batch.num_rows
             stream.write(packer.flush())
 
 
-def transformed_batches(
-    shard: str, types: Mapping[str, RawType], transform: Transform
-) -> Iterator[dict[str, Any]]:
-    """Yield the transformed rows of a shard: name -> array `[rows, width]`."""
-    spec = parse_spec(types)
-    return iter(
-        tf.data.TFRecordDataset(shard, "GZIP")
-        .batch(_BATCH_ROWS)
-        .map(lambda serialized: transform(tf.io.parse_example(serialized, spec)), num_parallel_calls=2)
-        .prefetch(1)
-        .as_numpy_iterator()
-    )
-
-
 def _record_batch(tensors: Mapping[str, Any]) -> pa.RecordBatch:
-    """Turn `[rows, width]` arrays into lists of `width` values."""
+    """Turn `[rows, width]` tensors into lists of `width` values."""
     names = sorted(tensors)
     columns = []
     for name in names:
-        rows, width = tensors[name].shape
+        array = tensors[name].numpy()
+        rows, width = array.shape
         offsets = pa.array(np.arange(rows + 1, dtype=np.int64) * width)
-        columns.append(pa.LargeListArray.from_arrays(offsets, pa.array(tensors[name].reshape(-1))))
+        columns.append(pa.LargeListArray.from_arrays(offsets, pa.array(array.reshape(-1))))
     return pa.RecordBatch.from_arrays(columns, names=names)

@@ -85,4 +85,4 @@ def _finite(values: Any) -> list[Any]:
     """Return nested lists, with None for what JSON cannot hold."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         values = np.where(np.isfinite(values), values.astype(object), None)
-    return values.tolist()  # type: ignore[no-any-return]
+    return values.tolist()

@@ -17,7 +17,7 @@ from headrace.data.errors import DataRejected, HeadraceError
 from headrace.serving.preprocessing import Preprocessor
 
 from .analyze import analyze
-from .apply import transform_shards
+from .apply import compile_transform, transform_shards
 from .config import FeaturesConfig
 from .golden import golden_rows, golden_vectors, read_rows
 from .graph import LabelPlan, build_preprocessing_fn
@@ -196,10 +196,11 @@ def _write_golden(
 
 def _transform_splits(examples: str, ingest: Ingest, transform: FittedTransform, folder: str) -> None:
     total, done = sum(ingest.rows.values()), 0
+    batch_transform = compile_transform(transform.apply, ingest.parsed)
     for split in SPLITS:
         target = os.path.join(folder, f"Split-{split}")
         os.makedirs(target)
-        for rows in transform_shards(_shards(examples, split), ingest.parsed, transform.apply, target):
+        for rows in transform_shards(_shards(examples, split), batch_transform, target):
             done += rows
             emit("rows", done=done, total=total, text=f"transforming {split}")
 

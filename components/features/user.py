@@ -43,7 +43,7 @@ def load_function(path: str) -> PreprocessingFn:
         ) from error
     if not callable(function):
         raise ConfigError(f"`preprocessing_fn` must be a function. Received: {function!r} (preprocessing_fn)")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def wrap_user_function(

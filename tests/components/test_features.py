@@ -77,7 +77,7 @@ def values_of(done: Any, column: str, split: str = "train") -> Any:
 
 def op_of(done: Any, name: str) -> dict[str, Any]:
     (found,) = [output for output in done.sidecar["outputs"] if output["name"] == name]
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def test_outputs_follow_the_contract(done: Any) -> None:
