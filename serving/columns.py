@@ -92,9 +92,8 @@ def _check_known(names: Iterable[str], types: Mapping[str, str], place: str) -> 
             )
 
 
-def _read_column(name: str, values: Sequence[Any] | npt.NDArray[Any], kind: str) -> Column:
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
+def _read_column(name: str, given: Sequence[Any] | npt.NDArray[Any], kind: str) -> Column:
+    values: Sequence[Any] = given.tolist() if isinstance(given, np.ndarray) else given
     if kind == "string":
         return _read_texts(name, values)
     return _read_integers(name, values) if kind == "int" else _read_floats(name, values)

@@ -26,7 +26,7 @@ from .sidecar import describe_features, describe_transform, read_fitted
 from .signatures import FittedTransform
 from .user import describe_user_features, load_function, wrap_user_function
 
-__all__ = ["Ingest", "fit", "read_ingest", "run"]
+__all__ = ["Ingest", "check_sidecar", "fit", "read_ingest", "run"]
 
 _TOLERANCE = 1e-5
 
@@ -152,6 +152,29 @@ def fit(
     return described
 
 
+def check_sidecar(sidecar: Preprocessor, golden: Mapping[str, Any]) -> None:
+    """Hold the sidecar to golden vectors: numbers within 1e-5 * max(1, |a|), categories exactly.
+
+    Args:
+        sidecar: The transform without TensorFlow.
+        golden: Content of golden.json.
+
+    Raises:
+        HeadraceError: If an output differs.
+    """
+    found = sidecar.transform(golden["inputs"])
+    for name, wanted in golden["transformed"].items():
+        expected = np.array(wanted, np.float64)  # null becomes NaN, which no comparison below rejects
+        difference = np.abs(found[name] - expected)
+        allowed = _TOLERANCE * np.maximum(1, np.abs(expected)) if found[name].dtype.kind == "f" else 0
+        if (difference > allowed).any():
+            row = int(np.argmax((difference > allowed).any(axis=1)))
+            raise HeadraceError(
+                "preprocessing.json must agree with the transform graph. Received: "
+                f"{found[name][row].tolist()} for {wanted[row]} (output {name!r}, golden row {row})"
+            )
+
+
 def _check_fittable(outputs: tuple[Output, ...], ingest: Ingest) -> None:
     for output in outputs:
         for column in sorted(_columns_of(output) & ingest.empty):
@@ -179,19 +202,8 @@ def _write_golden(
     golden = golden_vectors(golden_rows(rows, ingest.columns), ingest.columns, transform)
     folder = os.path.join(graph_dir, "headrace")
     _write_json(folder, "golden.json", golden)
-    if not has_sidecar:
-        return
-    found = Preprocessor.load(os.path.join(folder, "preprocessing.json")).transform(golden["inputs"])
-    for name, wanted in golden["transformed"].items():
-        expected = np.array(wanted, np.float64)
-        difference = np.abs(found[name] - expected)
-        allowed = _TOLERANCE * np.maximum(1, np.abs(expected)) if found[name].dtype.kind == "f" else 0
-        if (difference > allowed).any():
-            row = int(np.argmax((difference > allowed).any(axis=1)))
-            raise HeadraceError(
-                "preprocessing.json must agree with the transform graph. Received: "
-                f"{found[name][row].tolist()} for {wanted[row]} (output {name!r}, golden row {row})"
-            )
+    if has_sidecar:
+        check_sidecar(Preprocessor.load(os.path.join(folder, "preprocessing.json")), golden)
 
 
 def _transform_splits(examples: str, ingest: Ingest, transform: FittedTransform, folder: str) -> None:

@@ -23,8 +23,9 @@ from headrace.components.features.config import FeaturesConfig
 from headrace.components.features.golden import encode_rows
 from headrace.components.features.graph import build_preprocessing_fn
 from headrace.components.features.plan import plan_outputs
-from headrace.components.features.run import read_ingest
+from headrace.components.features.run import check_sidecar, read_ingest
 from headrace.components.features.signatures import FittedTransform, parse_examples
+from headrace.data.errors import HeadraceError
 from headrace.serving.preprocessing import Preprocessor
 
 from .transformed import (
@@ -194,6 +195,15 @@ def test_sidecar_and_golden_vectors(done: Any) -> None:
     found = Preprocessor(done.sidecar).transform(golden["inputs"])
     for name, rows in golden["transformed"].items():
         np.testing.assert_allclose(found[name], np.array(rows), rtol=1e-5, atol=1e-5)
+
+
+def test_a_sidecar_that_disagrees_is_an_error(done: Any) -> None:
+    golden = read_json(done.folder / "graph" / "headrace" / "golden.json")
+    check_sidecar(Preprocessor(done.sidecar), golden)
+    for name, key, value in (("age", "subtract", 1.001), ("ranges", "bounds", [1, 18, 40.5, 65])):
+        outputs = [op | ({key: value} if op["name"] == name else {}) for op in done.sidecar["outputs"]]
+        with pytest.raises(HeadraceError, match=rf"must agree with the transform graph.*output '{name}'"):
+            check_sidecar(Preprocessor(done.sidecar | {"outputs": outputs}), golden)
 
 
 def test_stock_tf_transform_gives_the_same_tensors(done: Any, tmp_path: Path) -> None:
