@@ -30,6 +30,8 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
     Defaults are written out, so that spelling out a default changes no cache key.
     """
     plain = config.model_dump(mode="json")
+    if node.id == "tuner":
+        _keep_what_trials_use(plain)
     parts: dict[str, Any] = {}
     for path in node.config:
         if path == "validation.schema_sha256":
@@ -42,6 +44,15 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
                 value = value[key]
             parts[path] = value
     return parts
+
+
+def _keep_what_trials_use(plain: dict[str, Any]) -> None:
+    """Leave out what no trial reads: a longer training must not search again."""
+    if plain["tuning"]["enabled"]:
+        for name in ("epochs", "tensorboard", "backup"):
+            del plain["training"][name]
+    else:
+        plain |= {"model": None, "training": None, "tuning": {"enabled": False}}
 
 
 def node_sources(node: Node) -> str:

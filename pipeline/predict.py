@@ -60,7 +60,7 @@ def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
         return
     result = model.predict(rows)
     if "scores" in result:
-        classes = [c.decode() if isinstance(c, bytes) else str(c) for c in result["classes"]]
+        classes = [str(name) for name in result["classes"][0]]
         for scores in result["scores"]:
             best = max(range(len(classes)), key=lambda i: scores[i])
             yield json.dumps(

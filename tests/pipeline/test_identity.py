@@ -22,8 +22,9 @@ def nodes_that_differ(a: RunConfig, b: RunConfig) -> set[str]:
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("training.epochs", 9, {"tuner", "trainer"}),
-        ("model.hidden", [3], {"tuner", "trainer"}),
+        ("training.epochs", 9, {"trainer"}),
+        ("model.hidden", [3], {"trainer"}),
+        ("tuning.trials", 9, set()),
         ("gates.quality", [{"metric": "auc", "min": 0.9}], {"gates"}),
         ("gates.serving.timeout_s", 5, {"gates", "infra"}),
         ("evaluation.threshold", 0.3, {"evaluation"}),
@@ -34,6 +35,14 @@ def nodes_that_differ(a: RunConfig, b: RunConfig) -> set[str]:
 )
 def test_a_change_reaches_only_the_nodes_that_read_it(path: str, value: Any, expected: set[str]) -> None:
     assert nodes_that_differ(config(), config(path, value)) == expected
+
+
+def test_a_search_depends_on_what_its_trials_use() -> None:
+    search = {"enabled": True, "search": {"training.learning_rate": {"float": [1e-4, 1e-2]}}}
+    base = changed("tuning", search)
+    longer, wider = ({**base, **part} for part in ({"training": {"epochs": 9}}, {"model": {"hidden": [3]}}))
+    assert nodes_that_differ(parse_config(base), parse_config(longer)) == {"trainer"}
+    assert nodes_that_differ(parse_config(base), parse_config(wider)) == {"tuner", "trainer"}
 
 
 def test_spelling_out_a_default_changes_nothing() -> None:
