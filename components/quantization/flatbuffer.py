@@ -8,12 +8,22 @@ from ai_edge_litert import schema_py_generated as schema
 
 from headrace.data.errors import HeadraceError
 
-__all__ = ["MAX_BYTES", "constant", "constant_bytes", "opcode_index", "operator_names", "read", "write"]
+__all__ = [
+    "MAX_BYTES",
+    "constant",
+    "constant_bytes",
+    "first_products",
+    "opcode_index",
+    "operator_names",
+    "read",
+    "write",
+]
 
 MAX_BYTES = 2**31 - 1
 """Offsets in a flatbuffer are signed 32 bit integers, in bytes."""
 
 _IDENTIFIER = b"TFL3"
+_PRODUCTS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
 _NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -25,8 +35,17 @@ _DTYPES = {
 
 
 def read(content: bytes) -> Any:
-    """Return the flatbuffer as a `schema.ModelT`."""
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    """Return the flatbuffer as a `schema.ModelT`, with all constants in its buffers' `data`.
+
+    litert-quantizer appends the constants of larger models behind the flatbuffer, where `offset` and `size`
+    find them.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 mean that there is none
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def write(model: Any) -> bytes:
@@ -61,13 +80,28 @@ def constant_bytes(model: Any) -> int:
 
 def operator_names(model: Any) -> set[str]:
     """Return the builtin names of all operators in `model`, such as "GATHER" (custom ones: their own)."""
-    found = set()
+    return {_name(model, operator) for graph in model.subgraphs for operator in graph.operators}
+
+
+def first_products(model: Any) -> list[str]:
+    """Return the output names of all products (dense, convolution) that no other product precedes."""
+    found = []
     for graph in model.subgraphs:
-        for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            name = _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            found.add(code.customCode.decode() if name == "CUSTOM" else name)
+        after: set[int] = set()  # tensors that some product had a part in
+        for operator in graph.operators:  # in order of execution
+            product, outputs = _name(model, operator) in _PRODUCTS, [int(index) for index in operator.outputs]
+            later = any(int(index) in after for index in operator.inputs)
+            if product and not later:
+                found.append(graph.tensors[outputs[0]].name.decode())
+            if product or later:
+                after.update(outputs)
     return found
+
+
+def _name(model: Any, operator: Any) -> str:
+    code = model.operatorCodes[operator.opcodeIndex]
+    name = _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return str(code.customCode.decode()) if name == "CUSTOM" else name
 
 
 def opcode_index(model: Any, builtin: int, version: int) -> int:

@@ -56,7 +56,8 @@ class _Int8Weight(tf.saved_model.experimental.TrackableResource):
     def read(self) -> Any:
         """Return the float32 tensor."""
         value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=tf.float32)
-        return tf.ensure_shape(value, self._quantized.shape)
+        value.set_shape(self._quantized.shape)  # known while tracing; costs nothing when served
+        return value
 
 
 @dataclass(frozen=True)
