@@ -1,5 +1,6 @@
 """The checks that come before anything heavy."""
 
+from headrace.components.features.plan import plan_outputs
 from headrace.data.source import Source, check_source
 
 from .config import RunConfig, column_plan
@@ -8,9 +9,13 @@ __all__ = ["check"]
 
 
 def check(config: RunConfig) -> Source:
-    """Check files, headers and columns of `config` without TensorFlow and return what was seen.
+    """Check files, headers, columns and features of `config` without TensorFlow and return what was seen.
 
     Raises:
-        ConfigError: If a file, its header or its columns break a rule.
+        ConfigError: If a file, its header, its columns or a feature breaks a rule.
     """
-    return check_source(config.data, column_plan(config))
+    plan = column_plan(config)
+    source = check_source(config.data, plan)
+    if config.preprocessing_fn is None:
+        plan_outputs(config.features, {column.name: column.type for column in plan.columns})
+    return source

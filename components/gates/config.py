@@ -104,7 +104,7 @@ class ServingGate(Section):
         tolerance: Largest |a - b| / max(1, |a|) against the golden values of the exported model; int8
             weights are held to the variant gate and to `quantized_tolerance` instead.
         quantized_tolerance: Same for `int8_weights`.
-        latency_s: Seconds of timing for each variant and batch size, > 0; more makes the 99th percentile steadier.
+        latency_s: Seconds of timing for each variant and batch size, > 0; more steadies the 99th percentile.
     """
 
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
