@@ -5,7 +5,8 @@
 MODEL_DIR is a `model` artifact of the trainer, VARIANTS_DIR the `variants` artifact built from it.
 SavedModels answer `serving_raw` in a session with one thread, as the C++ server runs them; TF Lite answers
 transformed rows with one thread. Each figure is a median; a ratio below 1 is faster than float32 of the same
-runtime.
+runtime. The control is float32 loaded a second time: how far it is from 1 is what the ratios cannot tell.
+On a busy machine go by the ratio of CPU time.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("variants", type=Path, metavar="VARIANTS_DIR")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each batch size and runtime")
     arguments = parser.parse_args()
-    print(f"{'variant':22} {'rows':>5} {'median us':>10} {'ratio':>7}")
+    print(f"{'variant':22} {'rows':>5} {'median us':>10} {'ratio':>7} {'CPU ratio':>10}")
     for prepare in (session_calls, lite_calls):
         for rows in BATCHES:
             report(
@@ -41,26 +42,30 @@ def main() -> None:
             )
 
 
-def measure_in_turns(calls: Mapping[str, Call], seconds: float, block: int = 20) -> dict[str, float]:
-    """Return the median microseconds of each call; blocks of them take turns, to and fro."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def measure_in_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, tuple[float, float]]:
+    """Return the median microseconds of each call, on the clock and of CPU time; each goes first at times."""
+    times: dict[str, list[tuple[int, int]]] = {name: [] for name in calls}
     for call in calls.values():
         for _ in range(50):
             call()
     deadline, order = time.perf_counter() + seconds, list(calls)
     while time.perf_counter() < deadline:
-        order.reverse()
+        order.append(order.pop(0))
         for name in order:
-            for _ in range(block):
-                start = time.perf_counter()
-                calls[name]()
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(found)) * 1e6 for name, found in times.items()}
+            start, used = time.perf_counter_ns(), time.process_time_ns()
+            calls[name]()
+            times[name].append((time.perf_counter_ns() - start, time.process_time_ns() - used))
+    medians = {name: np.median(found, axis=0) / 1e3 for name, found in times.items()}
+    return {name: (float(clock), float(cpu)) for name, (clock, cpu) in medians.items()}
 
 
 def session_calls(model: Path, variants: Path, rows: int) -> dict[str, Call]:
     """Return variant -> a call of `serving_raw` for the SavedModels."""
-    paths = {"float32": model / "Format-Serving", "int8_weights": variants / "int8_weights"}
+    paths = {
+        "float32": model / "Format-Serving",
+        "float32 (control)": model / "Format-Serving",
+        "int8_weights": variants / "int8_weights",
+    }
     models = {name: SessionModel.load(str(path)) for name, path in paths.items() if path.is_dir()}
     random = np.random.default_rng(0)
     columns = models["float32"].signatures["serving_raw"].inputs
@@ -83,10 +88,11 @@ def lite_calls(model: Path, variants: Path, rows: int) -> dict[str, Call]:
     return calls
 
 
-def report(rows: int, medians: Mapping[str, float]) -> None:
-    control = next(iter(medians.values()), 0.0)
-    for name, median in medians.items():
-        print(f"{name:22} {rows:5} {median:10.1f} {median / control:7.3f}")
+def report(rows: int, medians: Mapping[str, tuple[float, float]]) -> None:
+    control = next(iter(medians.values()), (0.0, 0.0))
+    for name, (clock, cpu) in medians.items():
+        ratios = f"{clock / control[0]:7.3f} {cpu / control[1]:10.3f}"
+        print(f"{name:22} {rows:5} {clock:10.1f} {ratios}")
 
 
 def _bind(function: Callable[[Any], object], value: Any) -> Call:
