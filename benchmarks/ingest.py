@@ -121,11 +121,9 @@ def headrace_side(folder: str, temp: str):
     outputs = {"examples": os.path.join(temp, "examples")}
     os.makedirs(outputs["examples"])
     os.environ["HEADRACE_EVENTS"] = os.path.join(temp, "events")
-    features = {name: {"kind": "categorical"} for name in CATEGORIES}
-    features |= {name: {"kind": "numeric"} for name in NUMBERS}
     config = {
         "data": {"path": os.path.join(folder, "flights.csv"), "label": "late"},
-        "features": features,
+        "usages": [(name, "category") for name in CATEGORIES] + [(name, "number") for name in NUMBERS],
         "evaluation.slices": [],
         "seed": 1,
     }

@@ -68,7 +68,7 @@ GRAPH: tuple[Node, ...] = (
         title="Read, split and shuffle the rows",
         run="headrace.components.ingest.run:run",
         outputs={"examples": "Examples"},
-        config=("data", "features", "evaluation.slices", "seed"),
+        config=("data", "usages", "evaluation.slices", "seed"),
         packages=_ARROW,
     ),
     Node(

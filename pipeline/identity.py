@@ -6,6 +6,7 @@ import secrets
 import time
 from typing import Any
 
+from headrace.components.features.columns import column_usages
 from headrace.components.identity import packages_hash, sources_hash
 from headrace.components.validation.schema_file import curation_hash
 from headrace.data.section import canonical_json
@@ -36,6 +37,9 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
     for path in node.config:
         if path == "validation.schema_sha256":
             parts[path] = curation_hash(str(config.validation.schema_path))
+        elif path == "usages":
+            # How a column is transformed is nothing to ingest; that it is read, and as what, is.
+            parts[path] = [list(usage) for usage in dict.fromkeys(column_usages(config.features))]
         elif path == "identity":
             parts[path] = run_identity(config)
         else:

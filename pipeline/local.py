@@ -29,10 +29,17 @@ _STOP_S = 8.0
 
 @dataclass(frozen=True)
 class NodeOutcome:
-    """A node and how its launch ended; state "skipped" where it was not reached."""
+    """A node and how its launch ended.
+
+    Attributes:
+        node: The node.
+        result: Its result; state "skipped" where it was not reached.
+        start_s: When it started, in seconds from the run's start; None where it did not.
+    """
 
     node: Node
     result: LaunchResult
+    start_s: float | None = None
 
 
 class Reporter(Protocol):
@@ -74,15 +81,17 @@ def run_nodes(
     config_json = config.model_dump_json()
     outcomes: list[NodeOutcome] = []
     failure: HeadraceError | None = None
+    begin = time.monotonic()
     for node in GRAPH:
         if failure is not None:
             outcomes.append(NodeOutcome(node, LaunchResult("skipped")))
             continue
+        start_s = time.monotonic() - begin
         reporter.start(node)
         arguments = (config_json, node.id, run_id, cache)
         result = _run_child(context, arguments, node, logs, Store.of(config), partial(reporter.event, node))
         reporter.finish(node, result)
-        outcomes.append(NodeOutcome(node, result))
+        outcomes.append(NodeOutcome(node, result, start_s))
         if result.state == "failed":
             failure = (
                 _Stopped(result.error)

@@ -106,7 +106,7 @@ def run(
         }
         write_atomically(folder / "request.json", json.dumps(request, indent=1))
         outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
-        return _conclude(config, str(config_path), run_id, folder, outcomes, failure, command, console)
+        return _conclude(config, run_id, folder, outcomes, failure, command)
     except OSError as error:
         raise EnvironmentProblem(
             f"`output.runs` must stay writable. Received: {error.strerror} ({error.filename or folder})",
@@ -115,15 +115,15 @@ def run(
 
 
 def _conclude(
-    config: RunConfig, config_path: str, run_id: str, folder: Path, outcomes: list[NodeOutcome],
-    failure: HeadraceError | None, command: str, console: Console,
+    config: RunConfig, run_id: str, folder: Path, outcomes: list[NodeOutcome],
+    failure: HeadraceError | None, command: str,
 ) -> RunResult:  # fmt: skip
     from .report import build
 
     summary = build_summary(config, run_id, outcomes, failure)
     summary_path, report_path = folder / "summary.json", folder / "report.html"
     write_atomically(summary_path, json.dumps(summary, indent=1, ensure_ascii=False))
-    write_atomically(report_path, build(summary, build_evidence(config, config_path, outcomes, command)))
+    write_atomically(report_path, build(summary, build_evidence(config, outcomes, command)))
     return RunResult(
         run_id=run_id,
         verdict=summary["verdict"],

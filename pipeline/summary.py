@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from headrace.components.identity import content_id
 from headrace.data.errors import HeadraceError
 
@@ -50,6 +52,7 @@ def build_summary(
                 "id": outcome.node.id,
                 "state": outcome.result.state,
                 "finding": outcome.result.finding,
+                "start_s": None if outcome.start_s is None else round(outcome.start_s, 3),
                 "wall_s": round(outcome.result.wall_s, 3),
                 "cpu_s": round(outcome.result.cpu_s, 3),
                 "peak_rss_bytes": outcome.result.peak_rss_bytes,
@@ -61,9 +64,7 @@ def build_summary(
     }
 
 
-def build_evidence(
-    config: RunConfig, config_path: str, outcomes: Sequence[NodeOutcome], command: str
-) -> dict[str, Any]:
+def build_evidence(config: RunConfig, outcomes: Sequence[NodeOutcome], command: str) -> dict[str, Any]:
     """Return what the report shows beside the summary; what the run did not reach is left out."""
     uris = _uris(outcomes)
     files = {
@@ -77,17 +78,16 @@ def build_evidence(
         "pushed": ("push", "pushed", "pushed.json"),
     }
     evidence = {key: found for key, place in files.items() if (found := _read(uris, *place)) is not None}
-    statistics = uris.get(("statistics", "statistics")) or uris.get(("validation", "anomalies"))
-    if ("statistics", "statistics") in uris:
+    if statistics := uris.get(("statistics", "statistics")):
         from .report.statistics import compact
 
-        evidence["statistics"] = compact(str(statistics))
+        evidence["statistics"] = compact(statistics)
     evidence["graph"] = [{"id": n.id, "title": n.title, "inputs": _upstream(n)} for n in GRAPH]
     evidence["lineage"] = [row for outcome in outcomes for row in outcome.result.artifacts]
     evidence["command"] = command
     evidence["versions"] = _versions()
-    evidence["config_yaml"] = (
-        Path(config_path).read_text(encoding="utf-8") if config_path and os.path.exists(config_path) else ""
+    evidence["config_yaml"] = yaml.safe_dump(
+        config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
     )
     return evidence
 

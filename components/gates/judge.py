@@ -9,7 +9,7 @@ from headrace.components.push.config import PushConfig
 from .config import GatesConfig
 from .cost import judge_cost, judge_serving
 from .evidence import Evidence
-from .quality import judge_quality
+from .quality import judge_agreement, judge_quality
 from .state import Gate
 from .variant import judge_variant
 
@@ -59,7 +59,10 @@ def judge(
         Every gate. Failing gates of a variant that is not pushed say so in their reason.
     """
     targets = target_variants(push)
-    found = judge_quality(gates.quality, dict.fromkeys(("float32", *targets)), evidence)
+    found = [
+        *judge_agreement(evidence),
+        *judge_quality(gates.quality, dict.fromkeys(("float32", *targets)), evidence),
+    ]
     names = dict.fromkeys((*evidence.built(), *targets))
     for name in names:
         if name != "float32":

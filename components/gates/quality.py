@@ -7,9 +7,12 @@ from .config import QualityGate
 from .evidence import Absent, Evidence, find_metric, find_slice, loss, slice_text
 from .state import Bound, Gate
 
-__all__ = ["judge_quality"]
+__all__ = ["judge_agreement", "judge_quality"]
 
 Json = Mapping[str, Any]
+
+_TFMA_TOLERANCE = 1e-4
+"""What `headrace.components.evaluation.cross_check` allows."""
 
 
 def judge_quality(rules: Iterable[QualityGate], names: Iterable[str], evidence: Evidence) -> list[Gate]:
@@ -29,6 +32,22 @@ def judge_quality(rules: Iterable[QualityGate], names: Iterable[str], evidence: 
         return [Gate("quality", "any", "NO_THRESHOLD", reason, variant="float32")]
     names = list(names)
     return [gate for rule in rules for name in names for gate in _judge_rule(rule, name, evidence)]
+
+
+def judge_agreement(evidence: Evidence) -> list[Gate]:
+    """Judge whether TFMA's own code finds the metrics that all other gates stand on.
+
+    Returns:
+        One gate on float32; none where the evaluation did not ask TFMA.
+    """
+    check = evidence.evaluation.get("tfma")
+    if check is None:
+        return []
+    bound = Bound("<=", _TFMA_TOLERANCE)
+    value = check.get("max_abs_diff")
+    return [
+        Gate("quality", "tfma_difference", check["state"], check["reason"], "float32", None, bound, value)
+    ]
 
 
 def _judge_rule(rule: QualityGate, name: str, evidence: Evidence) -> Iterator[Gate]:

@@ -11,10 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from headrace.components.features.columns import column_usages
-from headrace.components.features.config import FeaturesConfig
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.columns import ColumnPlan, plan_columns
 from headrace.data.config import SPLITS, DataConfig
@@ -55,8 +52,8 @@ class Ingested:
 def run(ctx: NodeContext) -> NodeResult:
     """Read, check, split, shuffle and encode the rows of the config's data set."""
     data = DataConfig.model_validate(ctx.config["data"])
-    features = TypeAdapter(FeaturesConfig).validate_python(ctx.config["features"])
-    plan = plan_columns(data, column_usages(features), ctx.config["evaluation.slices"])
+    usages = [(str(column), usage) for column, usage in ctx.config["usages"]]
+    plan = plan_columns(data, usages, ctx.config["evaluation.slices"])
     source = check_source(data, plan)
     folder = ctx.outputs["examples"]
     with _all_or_nothing(folder) as partial:

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from pydantic import TypeAdapter
 
+from headrace.components.features.columns import column_usages
+from headrace.components.features.config import FeaturesConfig
 from headrace.components.ingest import shuffle
 from headrace.components.ingest.run import run
 from headrace.components.node import NodeContext
@@ -43,6 +46,11 @@ def frame(rows: int = ROWS) -> pd.DataFrame:
     )
 
 
+def usages(features: dict) -> list[tuple[str, str]]:
+    """Return (column, usage) of a feature spec."""
+    return column_usages(TypeAdapter(FeaturesConfig).validate_python(features))
+
+
 def context(
     root: Path, path: object, seed: int = 1, features: dict | None = None, **data: object
 ) -> NodeContext:
@@ -53,7 +61,7 @@ def context(
     temp.mkdir()
     config = {
         "data": {"path": str(path), "label": "y", "split": {"method": "hash", "key": ["id"]}, **data},
-        "features": FEATURES if features is None else features,
+        "usages": usages(FEATURES if features is None else features),
         "evaluation.slices": [["s"]],
         "seed": seed,
     }

@@ -22,6 +22,7 @@ def nodes_that_differ(a: RunConfig, b: RunConfig) -> set[str]:
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
+        ("features.distance.log", True, {"transform"}),
         ("training.epochs", 9, {"trainer"}),
         ("model.hidden", [3], {"trainer"}),
         ("tuning.trials", 9, set()),
