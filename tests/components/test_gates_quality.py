@@ -176,3 +176,12 @@ def test_drop_against_the_baseline_on_slices(candidate: Candidate) -> None:
     del candidate.evaluation["baseline"]["metrics"]["accuracy"]
     rules = {"quality": [{"metric": "accuracy", "max_drop": 0.05}]}
     assert only(candidate.judge(rules), kind="quality", variant="float32").state == "FAIL"
+
+
+@pytest.mark.parametrize("state", ["PASS", "FAIL", "SKIPPED"])
+def test_disagreement_with_tfma_blocks(candidate: Candidate, state: str) -> None:
+    candidate.evaluation["tfma"] = {"state": state, "reason": "TFMA says so.", "max_abs_diff": 0.25}
+    gates = candidate.judge()
+    gate = only(gates, metric="tfma_difference")
+    assert (gate.state, gate.variant, gate.value, gate.reason) == (state, "float32", 0.25, "TFMA says so.")
+    assert (gate in blocking(gates)) == (state != "PASS")
