@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -103,6 +104,20 @@ class Project:
             env=environment(),
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a headrace command in a process group of its own, open to Ctrl-C."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # Whoever started the tests may have been told to ignore it, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
 
     def run(self, *overrides: str, force: bool = False) -> Ran:
         """Run the pipeline with `--set` overrides."""

@@ -10,7 +10,7 @@ import pytest
 
 from headrace.pipeline.graph import GRAPH
 
-from .project import Project, environment
+from .project import Project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -35,10 +35,7 @@ def wait_for_log(project: Project, node: str, known: set[Path], process: subproc
 def test_an_interrupt_leaves_nothing_half_written(project: Project, node: str) -> None:
     known = set(project.folder.glob(f"runs/*/logs/{node}.log"))
     before = project.pushed()
-    process = subprocess.Popen(
-        project.command("run", "demo.yaml", "--force"), cwd=project.folder, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    process = project.start("run", "demo.yaml", "--force")
     try:
         wait_for_log(project, node, known, process)
         os.killpg(process.pid, signal.SIGINT)
@@ -56,10 +53,7 @@ def test_an_interrupt_leaves_nothing_half_written(project: Project, node: str) -
 
 
 def test_a_killed_node_is_told_and_the_next_run_goes_on(project: Project) -> None:
-    process = subprocess.Popen(
-        project.command("run", "demo.yaml", "--force"), cwd=project.folder, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    process = project.start("run", "demo.yaml", "--force")
     known = set(project.folder.glob("runs/*/logs/transform.log"))
     wait_for_log(project, "transform", known, process)
     children = subprocess.run(

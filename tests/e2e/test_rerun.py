@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from typing import Any
 
 import pytest
 
-from .project import Project, environment
+from .project import Project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -86,18 +85,8 @@ def test_manifests_sum_up(project: Project) -> None:
 
 def test_an_interrupted_run_leaves_no_half_and_the_next_goes_on(project: Project) -> None:
     before = project.pushed()
-    command = project.command(
-        "run", "demo.yaml", "--set", "training.epochs=400", "--set", "training.early_stopping=null"
-    )
-    process = subprocess.Popen(
-        command,
-        cwd=project.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    overrides = ("training.epochs=400", "training.early_stopping=null")
+    process = project.start("run", "demo.yaml", *(part for o in overrides for part in ("--set", o)))
     try:
         deadline = time.monotonic() + 120
         logs = project.folder / "runs"
