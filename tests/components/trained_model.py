@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from headrace.components.features.columns import column_usages
+from headrace.components.features.config import FeaturesConfig
 from headrace.components.features.run import run as transform
 from headrace.components.ingest.run import run as ingest
 from headrace.components.node import NodeContext
@@ -71,6 +74,7 @@ def trained() -> Trained:
     config = {
         "data": data,
         "features": FEATURES,
+        "usages": column_usages(TypeAdapter(FeaturesConfig).validate_python(FEATURES)),
         "evaluation.slices": [],
         "seed": 7,
         "preprocessing_fn": None,
