@@ -159,9 +159,9 @@ def _finite(value: Any) -> float | None:
 
 @dataclass
 class _Pace:
-    """Seconds since the fit began, and the steps done since."""
+    """When the first step had ended (it is slow: graphs are built), and the steps done since."""
 
-    started: float = 0.0
+    started: float | None = None
     steps: int = 0
     last_event: float = field(default=float("-inf"))
 
@@ -190,8 +190,8 @@ class Progress(keras.callbacks.Callback):
         self._step = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Start the clock."""
-        self._pace = _Pace(started=self._clock())
+        """Forget the pace of an earlier fit."""
+        self._pace = _Pace()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Count steps from 0 again."""
@@ -199,9 +199,12 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Send an event if half a second has passed."""
-        self._pace.steps += batch + 1 - self._step
-        self._step = batch + 1
         now = self._clock()
+        if self._pace.started is None:
+            self._pace.started = now
+        else:
+            self._pace.steps += batch + 1 - self._step
+        self._step = batch + 1
         if now - self._pace.last_event >= _EVENTS_INTERVAL_S:
             self._pace.last_event = now
             self._event(self._epoch, logs or {}, now)
@@ -234,7 +237,7 @@ class Progress(keras.callbacks.Callback):
 
     def _eta(self, now: float) -> float | None:
         """Return the seconds left at the pace so far, or None while that cannot be told."""
-        if not self._steps or not self._pace.steps:
+        if not self._steps or not self._pace.steps or self._pace.started is None:
             return None
         left = (self._epochs - self._epoch) * self._steps - self._step
         return round(max(left, 0) * (now - self._pace.started) / self._pace.steps, 1)
