@@ -21,8 +21,8 @@ _RUN_BY_NAME = {"infra": ("headrace.components.infra.probe",)}
 
 
 def new_run_id() -> str:
-    """Return a unique id that sorts by time: UTC date, time and four random hex digits."""
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + f"-{secrets.token_hex(2)}"
+    """Return a unique id that sorts by time: UTC date, time and six random hex digits."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + f"-{secrets.token_hex(3)}"
 
 
 def node_config(config: RunConfig, node: Node) -> dict[str, Any]:

@@ -42,7 +42,7 @@ json.dump(scores.tolist(), open(sys.argv[3], "w"))
 
 
 def odd_rows() -> list[dict[str, Any]]:
-    """Return raw rows: each column sometimes missing, categories sometimes unseen, numbers beyond all seen."""
+    """Return raw rows: columns sometimes missing, categories sometimes unseen, numbers beyond all seen."""
     rng = np.random.default_rng(11)
     rows: list[dict[str, Any]] = []
     for _ in range(ROWS):
@@ -60,12 +60,8 @@ def odd_rows() -> list[dict[str, Any]]:
 
 
 def answers(code: str, model: Path, rows: Path, out: Path) -> np.ndarray[Any, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(model), str(rows), str(out)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    command = [sys.executable, "-c", code, str(model), str(rows), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return np.asarray(json.loads(out.read_text(encoding="utf-8")))
 
@@ -76,12 +72,9 @@ def test_bundle_without_tensorflow_agrees_with_the_saved_model(tmp_path: Path) -
     assert ran.exit_code == 0, ran.stderr
     rows = tmp_path / "rows.json"
     rows.write_text(json.dumps(odd_rows()), encoding="utf-8")
-    device = answers(
-        ON_DEVICE, project.folder / "push" / "lite" / "demo" / "1", rows, tmp_path / "device.json"
-    )
-    server = answers(
-        ON_SERVER, project.folder / "push" / "serving" / "demo" / "1", rows, tmp_path / "server.json"
-    )
+    push = project.folder / "push"
+    device = answers(ON_DEVICE, push / "lite" / "demo" / "1", rows, tmp_path / "device.json")
+    server = answers(ON_SERVER, push / "serving" / "demo" / "1", rows, tmp_path / "server.json")
     assert device.shape == server.shape == (ROWS, 2)
     assert np.ptp(server[:, 1]) > 0.1
     # DESIGN's tolerance for float32 runtimes.
