@@ -37,7 +37,7 @@ def build(features: Mapping[str, Any], config: MlpConfig, output: Output, seed: 
         name="logits",
     )(x)
     if terms:
-        logits = layers.Add(name="sum", dtype="float32")([logits, *terms])
+        logits = layers.Add(name="logits_and_terms", dtype="float32")([logits, *terms])
     return keras.Model(inputs, logits, name="mlp")
 
 

@@ -11,7 +11,7 @@ from headrace.data.errors import HeadraceError
 from .config import TrainingConfig
 from .input import Batches
 
-__all__ = ["compile_model", "fit_model"]
+__all__ = ["compile_model", "diverged", "fit_model"]
 
 
 def compile_model(
@@ -64,14 +64,15 @@ def fit_model(
     except tf.errors.InvalidArgumentError as error:
         # Metrics refuse NaN scores before the callback that ends such a fit hears of them.
         if "predictions must be" in str(error):
-            raise _diverged() from error
+            raise diverged() from error
         raise
     losses = history.history.get("loss", [])
     if losses and not abs(losses[-1]) < float("inf"):
-        raise _diverged()
+        raise diverged()
 
 
-def _diverged() -> HeadraceError:
+def diverged() -> HeadraceError:
+    """Return the error of a fit whose loss is no longer finite."""
     return HeadraceError(
         "training must keep a finite loss. Received: NaN or infinity",
         "lower `training.learning_rate`, set `training.clip_norm`, or look for extreme feature values",

@@ -21,9 +21,9 @@ from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.errors import HeadraceError
 
 from .callbacks import EpochLog, Progress, RunFolders, make_callbacks
-from .config import TrainingConfig
+from .config import EarlyStopping, TrainingConfig
 from .export import content_sha256, export_model, verify_exports
-from .fit import compile_model, fit_model
+from .fit import compile_model, diverged, fit_model
 from .hardware import Hardware, prepare
 from .input import Batches, batches, class_weight_table, label_counts, read_rows, split_files
 from .settings import Monitor, apply_values, resolve_monitor
@@ -136,13 +136,16 @@ def train(
         compile_model(
             model, training, output, precision=hardware.precision, weighted=bool(features.get("weight"))
         )
-    fit_model(
-        model,
-        train_batches,
-        eval_batches,
-        training.epochs,
-        make_callbacks(training, monitor, folders, log, progress),
-    )
+    if not _stopped_early(log.epochs, monitor, training.early_stopping):
+        fit_model(
+            model,
+            train_batches,
+            eval_batches,
+            training.epochs,
+            make_callbacks(training, monitor, folders, log, progress),
+        )
+    if log.epochs and log.epochs[-1]["logs"]["loss"] is None:  # in an earlier try, which left its backup
+        raise diverged()
     best = log.best
     if best is None or not folders.best_weights.exists():
         raise HeadraceError(
@@ -152,6 +155,22 @@ def train(
     final = build_model(features, config, output, seed=seed)
     final.load_weights(str(folders.best_weights))
     return Trained(final, log.epochs, int(best["epoch"]), monitor, train_batches.steps, hardware)
+
+
+def _stopped_early(epochs: list[dict[str, Any]], monitor: Monitor, stopping: EarlyStopping | None) -> bool:
+    """Return whether early stopping ended an earlier try: Keras keeps no account of it in the backup."""
+    if stopping is None:
+        return False
+    sign = 1 if monitor[1] == "min" else -1
+    best, wait = float("inf"), 0
+    for entry in epochs:
+        value = entry["logs"].get(monitor[0])
+        wait += 1
+        if value is not None and sign * value + stopping.min_delta < best:
+            best, wait = sign * value, 0
+        elif wait >= stopping.patience and entry["epoch"] > 1:
+            return True
+    return False
 
 
 def _read(

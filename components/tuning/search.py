@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +68,26 @@ def search(
         seed: Of the choices.
         first: Values of the first trial (random and bayesian only), or None.
         on_trial: Told each finished trial.
+
+    Raises:
+        Exception: Whatever `evaluate` raises but `FailedTrialError`.
     """
     oracle = _oracle(tuning, objective, seed)
     if first is not None and tuning.algorithm in ("random", "bayesian"):
         _start_at(oracle, _encode_values(tuning.search, first))
     # Keras Tuner prints; standard output belongs to the command line.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # Of the Gaussian process behind `bayesian`, which goes on with what it has.
+        warnings.filterwarnings("ignore", message=r"(?s).*The optimal value found for dimension")
         tuner = _Tuner(oracle, tuning, objective, evaluate, folder, on_trial)
-        tuner.search(verbose=0)
+        if tuning.algorithm == "grid":
+            _restore_grid(oracle)
+        try:
+            tuner.search(verbose=0)
+        except keras_tuner.errors.FatalError as error:
+            raise error.__cause__ or error from None
     trials = [_describe(oracle.trials[key], tuning.search) for key in oracle.start_order]
-    done = oracle.get_best_trials(1)
+    done = [trial for trial in oracle.get_best_trials(1) if trial.score is not None]
     if not done:
         return Search(None, None, trials, keras_tuner.HyperParameters().get_config())
     best = done[0]
@@ -130,17 +141,20 @@ def _oracle(tuning: TuningConfig, objective: Monitor, seed: int) -> Any:
         "hyperparameters": make_space(tuning.search),
         "allow_new_entries": False,
         "tune_new_entries": False,
+        "seed": seed + 1,  # Keras Tuner takes 0 for no seed
+        # A few values that diverge in a row are no reason to end the search.
+        "max_consecutive_failed_trials": tuning.trials + 1,
     }
     oracles = keras_tuner.oracles
     if tuning.algorithm == "grid":
-        return oracles.GridSearchOracle(max_trials=tuning.trials, seed=seed, **shared)
+        return oracles.GridSearchOracle(max_trials=tuning.trials, **shared)
     if tuning.algorithm == "bayesian":
-        return oracles.BayesianOptimizationOracle(max_trials=tuning.trials, seed=seed, **shared)
+        return oracles.BayesianOptimizationOracle(max_trials=tuning.trials, **shared)
     if tuning.algorithm == "hyperband":
-        oracle = oracles.HyperbandOracle(max_epochs=tuning.epochs, seed=seed, **shared)
+        oracle = oracles.HyperbandOracle(max_epochs=tuning.epochs, **shared)
         oracle.max_trials = tuning.trials  # its constructor takes no such bound
         return oracle
-    return oracles.RandomSearchOracle(max_trials=tuning.trials, seed=seed, **shared)
+    return oracles.RandomSearchOracle(max_trials=tuning.trials, **shared)
 
 
 def _start_at(oracle: Any, values: Mapping[str, Any]) -> None:
@@ -154,6 +168,15 @@ def _start_at(oracle: Any, values: Mapping[str, Any]) -> None:
         return {"status": keras_tuner.engine.trial.TrialStatus.RUNNING, "values": dict(values)}
 
     oracle.populate_space = populate_space
+
+
+def _restore_grid(oracle: Any) -> None:
+    """Put back what Keras Tuner 1.4.8 leaves out of a grid search's state, so that it can go on."""
+    previous = None
+    for trial_id in oracle.start_order:
+        oracle._ordered_ids.insert(trial_id, previous)
+        previous = trial_id
+    oracle._populate_next = list(oracle.end_order)
 
 
 class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
@@ -177,7 +200,13 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
         values = dict(trial.hyperparameters.values)
         # Hyperband decides on the epochs; the weights of its earlier rounds are not taken over.
         epochs = int(values.get("tuner/epochs", self._tuning.epochs))
-        score = self._evaluate(decode_values(self._tuning.search, values), epochs)
+        try:
+            score = self._evaluate(decode_values(self._tuning.search, values), epochs)
+        except keras_tuner.errors.FailedTrialError:
+            raise
+        except Exception as error:
+            # Not for the values to blame: all else Keras Tuner would count as one more failed trial.
+            raise keras_tuner.errors.FatalError(str(error)) from error
         return {
             self._log: score.value,
             "trial_epochs": float(score.epochs),

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -96,10 +97,20 @@ def own_values(search: Mapping[str, SearchRange], sections: Mapping[str, Any]) -
         if bounds is None:
             if json.dumps(value) not in [json.dumps(choice) for choice in limits.choice]:
                 return None
-        elif not isinstance(value, int | float) or not bounds[0] <= value <= bounds[1]:
+        elif not isinstance(value, int | float) or not _in_range(value, bounds, limits):
             return None
         found[field] = value
     return found
+
+
+def _in_range(value: float, bounds: tuple[float, float], limits: SearchRange) -> bool:
+    """Return whether the search itself may pick `value`."""
+    if not bounds[0] <= value <= bounds[1]:
+        return False
+    if limits.step is None:
+        return True
+    steps = math.log(value / bounds[0], limits.step) if limits.log else (value - bounds[0]) / limits.step
+    return abs(steps - round(steps)) < 1e-6
 
 
 def resolve_objective(objective: str, task: Task) -> Monitor:

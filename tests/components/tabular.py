@@ -64,7 +64,7 @@ def draw_columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
         values = random.integers(0, entry["cardinality"], shape)
         if entry["role"] == "indices":
             values = np.where(random.random(shape) < 0.3, -1, values)
-            values[0] = -1
+            values[:1] = -1
         columns[entry["name"]] = values
     return columns
 

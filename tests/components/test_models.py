@@ -98,6 +98,10 @@ class TestContract:
         assert len(random) >= 4
         assert not any(np.array_equal(first[place], other[place]) for place in random)
 
+    def test_a_fresh_process_can_build_all_parts_together(self):
+        keras.backend.clear_session()  # Keras names operations anew, from "sum", "add" ... on
+        assert build(**RICH).count_params() > 0
+
     def test_layers_of_one_shape_start_apart(self):
         twice = features_of()
         twice["features"].append(dict(twice["features"][1], name="city_2"))
