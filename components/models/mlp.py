@@ -20,7 +20,8 @@ def build(features: Mapping[str, Any], config: MlpConfig, output: Output, seed: 
     terms: list[Any] = []
     for place, spec in enumerate(features["features"]):
         dtype = "float32" if spec["role"] == "dense" else "int64"
-        column = layers.Input((spec["width"],), dtype=dtype, name=spec["name"])
+        # The key names an input; a layer of that name could meet one of ours or of Keras ("logits", "max").
+        column = layers.Input((spec["width"],), dtype=dtype, name=f"input_{place}")
         inputs[spec["name"]] = column
         parts.append(_encode(column, spec, place, config, seeds, precision))
         if config.linear_terms and spec["role"] != "dense":

@@ -79,7 +79,8 @@ class TestContract:
             entry["name"]: ((None, entry["width"]), "float32" if entry["role"] == "dense" else "int64")
             for entry in INPUTS
         }
-        assert {item.name: (item.shape, item.dtype) for item in model.inputs} == expected
+        found = {name: (item.shape, item.dtype) for name, item in model.input.items()}
+        assert found == expected
         logits = answer(model, draw_columns(9))
         assert logits.dtype == np.float32
         assert logits.shape == (9, {"binary": 1, "multiclass": 3, "regression": 1}[task])
@@ -101,6 +102,18 @@ class TestContract:
     def test_a_fresh_process_can_build_all_parts_together(self):
         keras.backend.clear_session()  # Keras names operations anew, from "sum", "add" ... on
         assert build(**RICH).count_params() > 0
+
+    @pytest.mark.parametrize("name", ["sum", "max", "logits", "joined", "dense_0", "input_1", "a/b c"])
+    def test_features_may_have_any_name(self, name: str):
+        keras.backend.clear_session()
+        features = features_of()
+        features["features"][0]["name"] = name
+        model = build_model(features, parse_model_config(RICH), output())
+        columns = draw_columns(3)
+        columns[name] = columns.pop("amount")
+        compile_model(model, TrainingConfig(), output())
+        model.run_eagerly = True
+        assert np.isfinite(model.train_on_batch(columns, np.ones((3, 1)))[0])
 
     def test_layers_of_one_shape_start_apart(self):
         twice = features_of()
@@ -189,7 +202,7 @@ class TestInputs:
         assert (columns["words"] == -1).all()
         assert (columns["tags"] == -1).all()
         model = build(hidden=[])
-        probe = keras.Model(model.inputs, model.get_layer("joined").output)
+        probe = keras.Model(model.input, model.get_layer("joined").output)
         found = answer(probe, columns)[0]
         assert not found[2 + 4 + 4 :].any()
         assert found[: 2 + 4].all()
@@ -244,14 +257,14 @@ class TestFields:
 
     def test_dropout_drops_that_share_of_hidden_units_in_training_only(self):
         model = build(hidden=[200], activation="elu", dropout=0.3)
-        probe = keras.Model(model.inputs, model.get_layer("dropout_0").output)
+        probe = keras.Model(model.input, model.get_layer("dropout_0").output)
         columns = draw_columns(100)
         assert np.mean(np.asarray(probe(columns, training=True)) == 0) == pytest.approx(0.3, abs=0.02)
         assert answer(probe, columns).all()
 
     def test_embedding_dropout_drops_parts_of_vectors_in_training_only(self):
         model = build(embedding_dropout=0.4)
-        probe = keras.Model(model.inputs, model.get_layer("embedding_dropout_1").output)
+        probe = keras.Model(model.input, model.get_layer("embedding_dropout_1").output)
         columns = draw_columns(500)
         assert np.mean(np.asarray(probe(columns, training=True)) == 0) == pytest.approx(0.4, abs=0.05)
         assert answer(probe, columns).all()
@@ -266,7 +279,7 @@ class TestFields:
 
     def test_batch_norm_normalises_over_the_batch_in_training(self):
         model = build(batch_norm=True)
-        probe = keras.Model(model.inputs, model.get_layer("norm_0").output)
+        probe = keras.Model(model.input, model.get_layer("norm_0").output)
         found = np.asarray(probe(draw_columns(200), training=True))
         np.testing.assert_allclose(found[:, :2].mean(axis=0), 0, atol=1e-4)
         np.testing.assert_allclose(found[:, :2].std(axis=0), 1, atol=1e-2)
