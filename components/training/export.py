@@ -40,10 +40,10 @@ def export_model(model: Any, transform: Any, output: Output, model_uri: str) -> 
     Raises:
         HeadraceError: If the model is not float32.
     """
-    precisions = {layer.dtype_policy.name for layer in model.layers if layer.weights}
-    if precisions - {"float32"}:
+    others = {layer.dtype_policy.name for layer in model.layers if layer.weights} - {"float32"}
+    if others:
         # Conversion of mixed_float16 graphs to TF Lite fails.
-        raise HeadraceError(f"an exported model must be float32. Received: {', '.join(sorted(precisions))}")
+        raise HeadraceError(f"an exported model must be float32. Received: {', '.join(sorted(others))}")
 
     def forward(features: dict[str, Any]) -> Any:
         return model(features, training=False)

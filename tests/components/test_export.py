@@ -2,224 +2,148 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.special import expit, softmax
 
 from headrace.components.features.signatures import FittedTransform
-from headrace.components.models.output import Output
-from headrace.components.models.registry import build_model, parse_model_config
-from headrace.components.training.export import (
-    content_sha256,
-    export_model,
-    run_in_session,
-    verify_exports,
-)
+from headrace.components.models.config import MlpConfig
+from headrace.components.models.output import Output, output_of
+from headrace.components.models.registry import build_model
+from headrace.components.parity.tolerance import TOLERANCE
+from headrace.components.training.export import content_sha256, export_model, run_in_session, verify_exports
+from headrace.components.training.signatures import answers
 from headrace.data.errors import HeadraceError
-from tests.components.trained_model import Trained, trained
-
-OUTPUTS = {
-    "binary": Output("binary", ("0", "1")),
-    "multiclass": Output("multiclass", ("a", "ü", "c")),
-    "regression": Output("regression"),
-}
+from tests.components.trained_model import trained
 
 
 @pytest.fixture(scope="module")
-def source() -> Trained:
-    return trained()
+def graph() -> str:
+    return str(trained().root / "transform_graph")
 
 
 @pytest.fixture(scope="module")
-def transform(source: Trained) -> FittedTransform:
-    return FittedTransform(str(source.root / "transform_graph"))
+def transform(graph: str) -> FittedTransform:
+    return FittedTransform(graph)
 
 
-def build(features: dict[str, Any], output: Output, seed: int = 1, precision: str = "float32") -> Any:
-    """Return a model with random weights in every layer, so that scores differ between rows."""
-    section = {"hidden": [8], "batch_norm": True, "linear_terms": True}
-    model = build_model(features, parse_model_config(section), output, seed=seed, precision=precision)
-    random = np.random.default_rng(seed)
-    model.set_weights([0.2 * np.abs(random.normal(size=w.shape)) for w in model.get_weights()])
-    return model
-
-
-@pytest.fixture(scope="module", params=OUTPUTS)
-def exported(
-    request: pytest.FixtureRequest, transform: FittedTransform, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Any, Output]:
-    """Export one model a task; return its folder, itself and its output."""
-    output = OUTPUTS[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    model = build(transform.features, output)
-    export_model(model, transform, output, str(folder))
-    return folder, model, output
-
-
-def expected_answers(model: Any, transformed: dict[str, Any], output: Output) -> np.ndarray:
-    logits = np.asarray(model(transformed, training=False)).astype(np.float64)
-    if output.task == "regression":
-        return logits[:, 0]
-    if output.task == "binary":
-        return np.concatenate([1 - expit(logits), expit(logits)], axis=1)
-    return softmax(logits, axis=1)
-
-
-def raw_columns(source: Trained, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return rows as docs/artifacts.md says of `serving_raw`: NaN and "" stand for missing."""
-    columns = {}
-    for column in source.features()["raw"]:
-        values = [row[column["name"]] for row in rows]
-        if column["type"] == "string":
-            columns[column["name"]] = np.array(["" if v is None else v for v in values], object)
-        else:
-            columns[column["name"]] = np.array([np.nan if v is None else v for v in values], np.float32)
-    return columns
-
-
-def examples(source: Trained, rows: list[dict[str, Any]], absent: str = "left out") -> np.ndarray:
-    """Return rows as serialized tf.Examples; missing is left out or an empty list."""
-    kinds = {"string": "bytes_list", "int": "int64_list", "float": "float_list"}
-    found = []
-    for row in rows:
-        example = tf.train.Example()
-        for column in source.features()["raw"]:
-            value = row[column["name"]]
-            if value is None and absent == "left out":
-                continue
-            target = getattr(example.features.feature[column["name"]], kinds[column["type"]])
-            target.SetInParent()
-            if value is not None:
-                target.value.append(value.encode() if isinstance(value, str) else value)
-        found.append(example.SerializeToString())
-    return np.array(found, object)
-
-
-def close(found: Any, expected: np.ndarray) -> None:
-    assert found.shape == expected.shape
-    assert (np.abs(found - expected) <= 1e-5 * np.maximum(1, np.abs(expected))).all()
-
-
-def key_of(output: Output) -> str:
-    return "outputs" if output.task == "regression" else "scores"
-
-
-class TestSignatures:
-    def test_serving_has_the_three_that_the_contract_names(self, exported: Any, source: Trained):
-        folder, _, output = exported
-        signatures = tf.saved_model.load(str(folder / "Format-Serving")).signatures
-        assert set(signatures) == {"serving_default", "transform_features", "serving_raw"}
-        for name in ("serving_default", "transform_features"):
-            (spec,) = signatures[name].structured_input_signature[1].values()
-            assert (spec.name, spec.shape.as_list(), spec.dtype) == ("examples", [None], tf.string)
-        raw = signatures["serving_raw"].structured_input_signature[1]
-        assert {name: (spec.shape.as_list(), spec.dtype) for name, spec in raw.items()} == {
-            column["name"]: ([None], tf.string if column["type"] == "string" else tf.float32)
-            for column in source.features()["raw"]
-        }
-        assert "late" not in raw
-        classes = len(output.classes)
-        expected: dict[str, Any] = {"outputs": ([None], tf.float32)}
-        if classes:
-            expected = {"scores": ([None, classes], tf.float32), "classes": ([None, classes], tf.string)}
-        for name in ("serving_default", "serving_raw"):
-            specs = signatures[name].structured_outputs
-            assert {key: (spec.shape.as_list(), spec.dtype) for key, spec in specs.items()} == expected
-
-    def test_transformed_takes_the_features_and_answers_without_classes(self, exported: Any, source: Trained):
-        folder, _, output = exported
-        signatures = tf.saved_model.load(str(folder / "Format-Transformed")).signatures
-        assert set(signatures) == {"serving_default"}
-        inputs = signatures["serving_default"].structured_input_signature[1]
-        assert {name: (spec.shape.as_list(), spec.dtype) for name, spec in inputs.items()} == {
-            entry["name"]: ([None, entry["width"]], tf.float32 if entry["role"] == "dense" else tf.int64)
-            for entry in source.features()["features"]
-        }
-        assert set(signatures["serving_default"].structured_outputs) == {key_of(output)}
-
-
-class TestAnswers:
-    """All through a TF1 session, which restores as the C++ server does."""
-
-    def test_both_models_answer_as_keras(self, exported: Any, source: Trained, transform: FittedTransform):
-        folder, model, output = exported
-        rows = source.golden_rows()
-        assert any(None in row.values() for row in rows)
-        raw = raw_columns(source, rows)
-        transformed = {name: tensor.numpy() for name, tensor in transform.from_raw(raw).items()}
-        expected = expected_answers(model, transformed, output)
-        assert len(np.unique(expected.round(4))) > 20
-        serving = run_in_session(str(folder / "Format-Serving"), "serving_raw", raw)
-        close(serving[key_of(output)], expected)
-        plain = run_in_session(str(folder / "Format-Transformed"), "serving_default", transformed)
-        close(plain[key_of(output)], expected)
-        if output.classes:
-            names = [[name.encode() for name in output.classes]] * len(rows)
-            assert serving["classes"].tolist() == names
-            np.testing.assert_allclose(serving["scores"].sum(axis=1), 1, rtol=1e-5)
-
-    @pytest.mark.parametrize("absent", ["left out", "empty"])
-    def test_raw_and_examples_agree_missing_values_included(
-        self, absent: str, exported: Any, source: Trained
-    ):
-        folder, _, output = exported
-        rows = source.golden_rows()
-        path = str(folder / "Format-Serving")
-        raw = run_in_session(path, "serving_raw", raw_columns(source, rows))
-        parsed = run_in_session(path, "serving_default", {"examples": examples(source, rows, absent)})
-        np.testing.assert_array_equal(parsed[key_of(output)], raw[key_of(output)])
-
-    def test_transform_features_gives_what_the_transform_node_wrote(self, exported: Any, source: Trained):
-        golden = json.loads((source.root / "transform_graph/headrace/golden.json").read_text())
-        found = run_in_session(
-            str(exported[0] / "Format-Serving"),
-            "transform_features",
-            {"examples": examples(source, golden["inputs"])},
+def raw_columns(features: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    return {
+        column["name"]: np.array([(row[column["name"]] or "").encode() for row in rows], object)
+        if column["type"] == "string"
+        else np.array(
+            [np.nan if row[column["name"]] is None else row[column["name"]] for row in rows], np.float32
         )
-        assert found.keys() == golden["transformed"].keys()
-        for name, values in golden["transformed"].items():
-            np.testing.assert_allclose(found[name], np.array(values).reshape(found[name].shape), rtol=1e-6)
+        for column in features["raw"]
+    }
 
-    def test_a_row_alone_answers_as_among_others(self, exported: Any, source: Trained):
-        folder, _, output = exported
-        path, rows = str(folder / "Format-Serving"), source.golden_rows()[:8]
-        many = run_in_session(path, "serving_raw", raw_columns(source, rows))[key_of(output)]
-        alone = run_in_session(path, "serving_raw", raw_columns(source, rows[3:4]))[key_of(output)]
-        close(alone[0], many[3])
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+@pytest.fixture(scope="module")
+def exported(transform: FittedTransform, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    output = output_of(transform.features)
+    model = build_model(transform.features, MlpConfig(hidden=(8,)), output, seed=3)
+    folder = tmp_path_factory.mktemp("model")
+    export_model(model, transform, output, str(folder))
+    raw = raw_columns(transform.features, trained().golden_rows())
+    columns = {name: tensor.numpy() for name, tensor in transform.from_raw(raw).items()}
+    positive = sigmoid(model.predict(columns, verbose=0))[:, 0]
+    return folder, raw, columns, np.stack([1 - positive, positive], axis=1)
+
+
+class TestSession:
+    """The exports, restored as the C++ server restores them."""
+
+    def test_raw_columns_answer_as_keras(self, exported: Any):
+        folder, raw, _, expected = exported
+        found = run_in_session(str(folder / "Format-Serving"), "serving_raw", raw)
+        assert found["scores"].dtype == np.float32
+        np.testing.assert_allclose(found["scores"], expected, atol=TOLERANCE, rtol=0)
+        assert found["classes"].tolist() == [[b"0", b"1"]] * len(expected)
+
+    def test_transformed_columns_answer_as_keras(self, exported: Any):
+        folder, _, columns, expected = exported
+        found = run_in_session(str(folder / "Format-Transformed"), "serving_default", columns)
+        assert set(found) == {"scores"}
+        np.testing.assert_allclose(found["scores"], expected, atol=TOLERANCE, rtol=0)
+
+    @pytest.mark.parametrize("signature", ["serving_default", "transform_features"])
+    def test_examples_of_the_data_are_answered(
+        self, signature: str, exported: Any, transform: FittedTransform
+    ):
+        folder = exported[0]
+        (path, *_) = sorted((trained().root / "examples/Split-eval").glob("*.gz"))
+        serialized = np.array(
+            list(tf.data.TFRecordDataset(str(path), "GZIP").take(40).as_numpy_iterator()), object
+        )
+        found = run_in_session(str(folder / "Format-Serving"), signature, {"examples": serialized})
+        if signature == "transform_features":
+            assert set(found) == {spec["name"] for spec in transform.features["features"]}
+            direct = transform.from_examples(tf.constant(serialized))
+            for name, values in found.items():
+                np.testing.assert_allclose(values, direct[name].numpy(), rtol=1e-6)
+        else:
+            assert found["scores"].shape == (40, 2)
+            np.testing.assert_allclose(found["scores"].sum(axis=1), 1, atol=1e-6)
+
+    def test_any_number_of_rows_is_served(self, exported: Any):
+        folder, raw, _, expected = exported
+        one = {name: values[:1] for name, values in raw.items()}
+        found = run_in_session(str(folder / "Format-Serving"), "serving_raw", one)
+        np.testing.assert_allclose(found["scores"], expected[:1], atol=TOLERANCE, rtol=0)
 
 
 class TestVerify:
-    def test_a_good_export_is_within_the_tolerance(
-        self, exported: Any, source: Trained, transform: FittedTransform
+    def test_another_models_export_is_refused(self, transform: FittedTransform, graph: str, tmp_path: Path):
+        output = output_of(transform.features)
+        one, two = (build_model(transform.features, MlpConfig(hidden=(8,)), output, seed=s) for s in (1, 2))
+        export_model(one, transform, output, str(tmp_path))
+        assert verify_exports(one, transform, output, str(tmp_path), graph) <= TOLERANCE
+        with pytest.raises(HeadraceError, match=r"answer as the trained one.*serving_raw"):
+            verify_exports(two, transform, output, str(tmp_path), graph)
+
+    def test_without_golden_rows_a_row_of_missing_values_is_tried(
+        self, transform: FittedTransform, tmp_path: Path
     ):
-        folder, model, output = exported
-        graph = str(source.root / "transform_graph")
-        assert verify_exports(model, transform, output, str(folder), graph) <= 1e-5
+        output = output_of(transform.features)
+        model = build_model(transform.features, MlpConfig(hidden=(8,)), output, seed=1)
+        export_model(model, transform, output, str(tmp_path / "model"))
+        assert verify_exports(model, transform, output, str(tmp_path / "model"), str(tmp_path)) <= TOLERANCE
 
-    def test_an_export_of_other_weights_is_refused(
-        self, exported: Any, source: Trained, transform: FittedTransform
-    ):
-        folder, _, output = exported
-        other = build(transform.features, output, seed=9)
-        with pytest.raises(HeadraceError, match=r"must answer as the trained one.*Received: a difference of"):
-            verify_exports(other, transform, output, str(folder), str(source.root / "transform_graph"))
-
-    def test_a_model_in_mixed_precision_is_refused(self, transform: FittedTransform, tmp_path: Path):
-        model = build(transform.features, OUTPUTS["binary"], precision="mixed_float16")
-        with pytest.raises(HeadraceError, match=r"must be float32\. Received: .*mixed_float16"):
-            export_model(model, transform, OUTPUTS["binary"], str(tmp_path))
+    def test_half_precision_is_refused(self, transform: FittedTransform, tmp_path: Path):
+        output = output_of(transform.features)
+        model = build_model(transform.features, MlpConfig(), output, precision="mixed_float16")
+        with pytest.raises(HeadraceError, match=r"must be float32. Received: mixed_float16"):
+            export_model(model, transform, output, str(tmp_path))
 
 
-class TestContentHash:
-    def test_it_follows_weights_and_spec_alone(self, source: Trained):
-        graph = str(source.root / "transform_graph")
-        inputs = keras.Input((2,))
-        model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(inputs))
-        first = content_sha256(model, graph, {"a": 1, "b": 2})
-        assert content_sha256(model, graph, {"b": 2, "a": 1}) == first
-        assert content_sha256(model, graph, {"a": 1, "b": 3}) != first
-        kernel, bias = model.get_weights()
-        model.set_weights([np.nextafter(kernel, 2), bias])
-        assert content_sha256(model, graph, {"a": 1, "b": 2}) != first
+class TestAnswers:
+    def test_multiclass_is_a_softmax(self):
+        logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
+        powers = np.exp(logits)
+        found = answers(tf.constant(logits), Output("multiclass", ("a", "b", "c")))["scores"].numpy()
+        np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-6)
+
+    def test_regression_is_the_number_itself(self):
+        found = answers(tf.constant([[1.5], [-2.0]], tf.float16), Output("regression"))["outputs"]
+        assert found.dtype == tf.float32
+        assert found.numpy().tolist() == [1.5, -2.0]
+
+
+class TestIdentity:
+    def test_content_changes_with_weights_and_spec_alone(self, transform: FittedTransform, graph: str):
+        output = output_of(transform.features)
+        make = lambda seed: build_model(transform.features, MlpConfig(hidden=(8,)), output, seed=seed)  # noqa: E731
+        spec = {"model": 1}
+        assert content_sha256(make(1), graph, spec) == content_sha256(make(1), graph, spec)
+        assert content_sha256(make(1), graph, spec) != content_sha256(make(2), graph, spec)
+        assert content_sha256(make(1), graph, spec) != content_sha256(make(1), graph, {"model": 2})
+
+
+def test_trained_export_matches_its_sidecar_of_weights():
+    made = trained()
+    summary = json.loads((made.root / "model/model.json").read_text())
+    assert summary["parameter_bytes"] == 4 * summary["parameters"]
