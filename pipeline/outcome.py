@@ -1,12 +1,14 @@
 """What a finished run prints: gates that matter, variants, where things are, what to do next."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_gates", "print_outcome"]
+__all__ = ["print_gates", "print_outcome", "shown_path"]
 
 _STATES = {
     "PASS": "green",
@@ -42,11 +44,16 @@ def print_outcome(result: Any, console: Console | None = None) -> None:
     console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
     for variant in summary["variants"]:
         if variant["pushed_to"]:
-            console.print(
-                f"pushed   {variant['name']} -> {variant['pushed_to']}", highlight=False, soft_wrap=True
-            )
+            where = shown_path(variant["pushed_to"])
+            console.print(f"pushed   {variant['name']} -> {where}", highlight=False, soft_wrap=True)
     console.print(f"report   {result.report_path}", highlight=False, soft_wrap=True)
     console.print(f"summary  {result.summary_path}", highlight=False, soft_wrap=True)
+
+
+def shown_path(path: str | Path) -> str:
+    """Return `path` relative to the working directory where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
 
 
 def print_gates(summary: dict[str, Any], console: Console | None = None) -> None:

@@ -1,7 +1,6 @@
 """Run a config from data to pushed models: the Python API behind the command line."""
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from .check import check
 from .config import RunConfig, load_config
 from .identity import new_run_id
 from .local import NodeOutcome, run_nodes
+from .outcome import shown_path
 from .progress import TerminalReporter
 from .store import Store, prepare_folder
 from .summary import build_evidence, build_summary, write_atomically
@@ -129,16 +129,10 @@ def _conclude(
         verdict=summary["verdict"],
         exit_code=0 if failure is None else failure.exit_code,
         summary=summary,
-        summary_path=_shown(summary_path),
-        report_path=_shown(report_path),
+        summary_path=shown_path(summary_path),
+        report_path=shown_path(report_path),
         error=failure,
     )
-
-
-def _shown(path: Path) -> str:
-    """Return `path` relative to the working directory where that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)
 
 
 def find_run(runs: str, run_id: str) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def column(name, text):
     if text:
         return np.array([(value or "").encode() for value in values], object)
     return np.array([np.nan if value is None else value for value in values], np.float32)
-inputs = {name: column(name, name in ("carrier", "origin")) for name in ("distance", "hour", "carrier", "origin")}
+types = {"distance": False, "hour": False, "carrier": True, "origin": True}
+inputs = {name: column(name, text) for name, text in types.items()}
 with SessionModel.load(sys.argv[1]) as model:
     scores = model.run("serving_raw", inputs)["scores"]
 json.dump(scores.tolist(), open(sys.argv[3], "w"))
