@@ -18,7 +18,9 @@ from headrace.components.models.config import MlpConfig, ModelConfig
 from headrace.components.push.config import PushConfig
 from headrace.components.quantization.config import VariantsConfig
 from headrace.components.training.config import TrainingConfig
+from headrace.components.training.settings import resolve_monitor
 from headrace.components.tuning.config import TuningConfig
+from headrace.components.tuning.space import check_search
 from headrace.components.validation.config import ValidationConfig
 from headrace.data.columns import ColumnPlan, plan_columns
 from headrace.data.config import DataConfig
@@ -92,8 +94,7 @@ class RunConfig(Section):
             raise ValueError("`features` must name at least one feature. Received: {}")
         _check_columns(self)
         _check_variants(self)
-        if self.tuning.enabled:
-            _check_tuning(self)
+        _check_training(self)
         return self
 
 
@@ -139,14 +140,14 @@ def _check_variants(config: RunConfig) -> None:
             )
 
 
-def _check_tuning(config: RunConfig) -> None:
-    # Imported here: the search space needs both sections, and they need nothing of it.
-    from headrace.components.tuning.space import check_search
-
+def _check_training(config: RunConfig) -> None:
     try:
-        check_search(config.tuning, config.model, config.training)
+        if config.training.early_stopping is not None:
+            resolve_monitor(config.training.early_stopping.monitor, config.data.task)
+        if config.tuning.enabled:
+            check_search(config.tuning, config.model, config.training, config.data.task)
     except ConfigError as error:
-        raise ValueError(error.message) from error
+        raise ValueError(". ".join(part for part in (error.message, error.hint) if part)) from error
 
 
 class _StrictLoader(yaml.SafeLoader):
