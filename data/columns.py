@@ -11,8 +11,9 @@ from .errors import ConfigError
 
 __all__ = ["ColumnPlan", "RawColumn", "Usage", "nearest", "plan_columns"]
 
-Usage = Literal["number", "category", "date"]
-"""How a feature reads a column: as a number, as a category, or as an ISO 8601 date."""
+Usage = Literal["number", "category", "date", "text", "image", "series"]
+"""How a feature reads a column: as a number, a category, an ISO 8601 date, a text, a picture, or as numbers
+in order."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ def plan_columns(
     """Combine what the sections say about columns.
 
     A declared type wins. Otherwise a column is `float` where only numbers are read from it,
-    `string` where only categories or dates are, and `int` where both are. The label is `string` for
-    classification (label values are compared as text) and `float` for regression; the weight is
-    `float`. Where the config has no features (a user's own preprocessing function), every declared
+    `string` where only categories, dates or texts are, and `int` where both are; `floats` for a series,
+    and for a picture `image`, or `floats` where `data.pack` makes the column (a row of pixels).
+    The label is `string` for classification (label values are compared as text) and `float` for
+    regression; the weight is `float`. Where the config has no features (a user's own preprocessing function), every declared
     column is one.
 
     Args:
@@ -126,6 +128,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def _feature_type(name: str, kinds: set[Usage], data: DataConfig) -> RawType:
     declared = data.columns.get(name)
+    if kinds & {"image", "series"}:
+        return _list_type(name, kinds, data)
     if {"number", "date"} <= kinds:
         raise ConfigError(
             f"a column cannot be both a number and a date. Received: column {name!r} (features)"
@@ -143,6 +147,24 @@ def _feature_type(name: str, kinds: set[Usage], data: DataConfig) -> RawType:
     if kinds == {"number"}:
         return "float"
     return "int" if "number" in kinds else "string"
+
+
+def _list_type(name: str, kinds: set[Usage], data: DataConfig) -> RawType:
+    """Return the type of a column that a picture or a series is read from."""
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"a column of pictures or series has no other use. Received: column {name!r} as "
+            f"{' and as '.join(sorted(kinds))} (features)"
+        )
+    default: RawType = "image" if "image" in kinds and name not in data.pack else "floats"
+    declared = data.columns.get(name, default)
+    wanted = ("image", "floats") if "image" in kinds else ("floats",)
+    if declared not in wanted:
+        raise ConfigError(
+            f"a feature of kind {next(iter(kinds))} needs a column of type {' or '.join(wanted)}. "
+            f"Received: {declared} (data.columns.{name})"
+        )
+    return declared
 
 
 def _split_columns(data: DataConfig, types: dict[str, RawType]) -> tuple[RawColumn, ...]:

@@ -7,12 +7,26 @@ from pydantic import Field, field_validator, model_validator
 
 from .section import Section
 
-__all__ = ["ColumnSplit", "CsvOptions", "DataConfig", "HashSplit", "RawType", "Split", "Task", "TimeSplit"]
+__all__ = [
+    "ColumnSplit",
+    "CsvOptions",
+    "DataConfig",
+    "HashSplit",
+    "RawType",
+    "Split",
+    "Task",
+    "TimeSplit",
+    "Windows",
+]
 
-RawType = Literal["int", "float", "string"]
-"""Type of a raw column. Missing is null in files, NaN in float32 tensors, "" in string tensors."""
+RawType = Literal["int", "float", "string", "floats", "image"]
+"""Type of a raw column. Missing is null in files, NaN in float32 tensors, "" in string tensors.
 
-Task = Literal["binary", "multiclass", "regression"]
+`floats` is a list of numbers, whose length may differ from row to row; `image` the bytes of a JPEG or PNG
+file (in delimited text: its path, relative to the text file).
+"""
+
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
 SPLITS = ("train", "eval", "test")
 
@@ -107,17 +121,50 @@ class TimeSplit(Section):
 Split = Annotated[HashSplit | ColumnSplit | TimeSplit, Field(discriminator="method")]
 
 
+class Windows(Section):
+    """Cut long series into windows: one row a window, its columns lists of the last `length` values.
+
+    A row belongs to the split that the time of its label falls in, so no label of a later split is ever
+    trained on; the values before it may reach back into an earlier split, as they would in use.
+
+    Attributes:
+        order: Column that orders the rows of a series: numbers, or ISO 8601 dates.
+        columns: Columns that become lists of `length` numbers, under their own names.
+        length: Rows a window, >= 1.
+        horizon: Rows from a window's last row to the one whose label it gets, >= 0.
+        stride: Rows from one window to the next, >= 1.
+        group: Columns that tell series apart; empty: one series. No window spans two series.
+    """
+
+    order: str
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    length: Annotated[int, Field(ge=1, le=100_000)]
+    horizon: Annotated[int, Field(ge=0)] = 1
+    stride: Annotated[int, Field(ge=1)] = 1
+    group: tuple[str, ...] = ()
+
+
 class DataConfig(Section):
     """Rows, columns and splits.
 
     Attributes:
         path: A file, a folder or a glob; relative paths start at the config file's folder.
-        format: File format; `auto` decides by extension (.csv, .tsv, .csv.gz, .parquet).
+        format: File format; `auto` decides by extension (.csv, .tsv, .csv.gz, .parquet, .tfrecord,
+            .tfrecord.gz). `images`: `path` is a folder with a folder of JPEG and PNG files for each
+            class; its columns are `image`, `path` (below that folder) and the label.
         csv: Options for delimited text.
-        columns: Declared types of raw columns. A column that is not declared is `float` where
-            only numeric features use it and `string` otherwise.
+        columns: Declared types of raw columns. A column that is not declared is what its features
+            need: `float` where only numbers are read from it, `image` or `floats` for features of
+            kind image and series, and `string` otherwise.
+        pack: Name of a new `floats` column -> the numeric columns that it is made of, in order; a
+            range is written as `pixel_{0..783}`.
+        windows: Cut long series into windows.
         label: Name of the label column.
-        task: What is predicted. `binary` wants two label values, `regression` a number.
+        task: What is predicted. `binary` wants two label values, `multilabel` any number of values
+            in one text, `regression` a number.
+        label_separator: With `multilabel`: the text between values, as in "drama|crime".
+        max_corrupt_share: Largest share of images that cannot be decoded, in [0, 1]. They are left
+            out and listed by name; more of them fail the data gate.
         classes: Label values in output order, as text. Empty: found during ingest, sorted
             (as numbers where all are numbers). For `binary` the last one is the positive class.
         weight: Name of a column of example weights (>= 0), used in training, metrics and gates.
@@ -126,11 +173,15 @@ class DataConfig(Section):
     """
 
     path: str
-    format: Literal["auto", "csv", "parquet"] = "auto"
+    format: Literal["auto", "csv", "parquet", "tfrecord", "images"] = "auto"
     csv: CsvOptions = CsvOptions()
     columns: dict[str, RawType] = {}  # noqa: RUF012 - pydantic copies it
+    pack: dict[str, str | tuple[str, ...]] = {}  # noqa: RUF012 - pydantic copies it
+    windows: Windows | None = None
     label: str
     task: Task = "binary"
+    label_separator: Annotated[str, Field(min_length=1)] = "|"
+    max_corrupt_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     classes: tuple[str, ...] = ()
     weight: str | None = None
     split: Split = HashSplit()

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 
 from headrace.data.columns import Usage
 
-from .config import CategoricalFeature, CrossFeature, CrossPart, DateFeature, FeaturesConfig, NumericFeature
+from .config import (
+    CategoricalFeature,
+    CrossFeature,
+    CrossPart,
+    DateFeature,
+    Feature,
+    FeaturesConfig,
+    ImageFeature,
+    NumericFeature,
+    SeriesFeature,
+)
 
 __all__ = ["column_usages"]
 
@@ -17,15 +27,17 @@ def column_usages(features: FeaturesConfig) -> list[tuple[str, Usage]]:
     return [pair for name, feature in features.items() for pair in _usages_of(name, feature)]
 
 
-def _usages_of(
-    name: str, feature: NumericFeature | CategoricalFeature | DateFeature | CrossFeature
-) -> Iterator[tuple[str, Usage]]:
+def _usages_of(name: str, feature: Feature) -> Iterator[tuple[str, Usage]]:
     if isinstance(feature, CrossFeature):
         for part in feature.of:
             yield (part.column, "number") if isinstance(part, CrossPart) else (part, "category")
+    elif isinstance(feature, SeriesFeature):
+        yield from ((column, "series") for column in feature.of or (name,))
     elif isinstance(feature, NumericFeature):
         yield feature.column or name, "number"
     elif isinstance(feature, CategoricalFeature):
         yield feature.column or name, "category"
+    elif isinstance(feature, ImageFeature):
+        yield feature.column or name, "image"
     else:
-        yield feature.column or name, "date"
+        yield feature.column or name, "date" if isinstance(feature, DateFeature) else "text"

@@ -6,6 +6,9 @@ A feature is a mapping under its name. `kind` decides which keys it takes:
     categorical  one value (or several, with `separator`) from a vocabulary or hashed
     date         parts of an ISO 8601 date or date-time, cyclical or as categories
     cross        several columns taken together as one category
+    image        a JPEG or PNG file, or a row of pixels: decode -> resize -> scale
+    text         words or characters of a text: a sequence, or a bag with counts or TF-IDF weights
+    series       numbers in order, one or several channels: cut or padded to one length, scaled
 """
 
 from typing import Annotated, Literal
@@ -22,7 +25,10 @@ __all__ = [
     "DateFeature",
     "Feature",
     "FeaturesConfig",
+    "ImageFeature",
     "NumericFeature",
+    "SeriesFeature",
+    "TextFeature",
     "Vocabulary",
 ]
 
@@ -179,8 +185,101 @@ class CrossFeature(Section):
         return self
 
 
+class ImageFeature(Section):
+    """A picture, float32 `[height, width, channels]`.
+
+    Attributes:
+        column: Raw column of type `image` (JPEG or PNG), or `floats` (rows of pixels: row by row,
+            channels last); by default the feature's own name.
+        height: Pixels after resizing, >= 1.
+        width: Pixels after resizing, >= 1.
+        channels: 1 (grey) or 3 (red, green, blue).
+        fit: How a picture of other proportions is made to fit: `stretch`; `pad` (keep them, with 0 around);
+            `crop` (keep them, cut off what is over, around the middle).
+        antialias: Average over what a smaller pixel covers when shrinking.
+        scale: `unit` (0 to 1), `signed` (-1 to 1), `zscore` (mean 0 and standard deviation 1 of each
+            channel on the training split) or `none` (0 to 255).
+        source_height: With a `floats` column: its rows of pixels; by default `height`.
+        source_width: With a `floats` column: its pixels a row; by default `width`.
+        max_value: With a `floats` column: the number that means white, > 0.
+    """
+
+    kind: Literal["image"]
+    column: str | None = None
+    height: Annotated[int, Field(ge=1, le=4096)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+    channels: Literal[1, 3] = 3
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    antialias: bool = True
+    scale: Literal["unit", "signed", "zscore", "none"] = "unit"
+    source_height: Annotated[int, Field(ge=1, le=4096)] | None = None
+    source_width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    max_value: Annotated[float, Field(gt=0)] = 255.0
+
+
+class TextFeature(Section):
+    """A text, as tokens that the model sees in order or as a bag.
+
+    Attributes:
+        column: Raw string column; by default the feature's own name.
+        lowercase: Ignore case.
+        strip_accents: Ignore accents, by Unicode decomposition.
+        tokens: What a token is: `words` (runs of letters, digits and apostrophes, and single other
+            characters that are not space) or `characters`.
+        ngrams: [least, most] tokens joined to one; [1, 2] takes pairs of neighbours too.
+        vocabulary: Which tokens are categories of their own.
+        output: `sequence` keeps the order; `tfidf` and `counts` weigh each distinct token of the text,
+            `tfidf` by inverse document frequency with rows of length 1.
+        max_length: Tokens kept, the first ones (of a bag: distinct ones), >= 1.
+        embedding_dim: Width of a token's vector; by default chosen from the size of the vocabulary.
+    """
+
+    kind: Literal["text"]
+    column: str | None = None
+    lowercase: bool = True
+    strip_accents: bool = False
+    tokens: Literal["words", "characters"] = "words"
+    ngrams: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]] = (1, 1)
+    vocabulary: Vocabulary = Vocabulary(top_k=20_000, min_count=2)
+    output: Literal["sequence", "tfidf", "counts"] = "sequence"
+    max_length: Annotated[int, Field(ge=1, le=16_384)] = 64
+    embedding_dim: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _ngrams_in_order(self) -> "TextFeature":
+        if self.ngrams[0] > self.ngrams[1]:
+            raise ValueError(f"`ngrams` must be [least, most]. Received: {list(self.ngrams)}")
+        return self
+
+
+class SeriesFeature(Section):
+    """Numbers in order, float32 `[max_length, channels]`, with the length before padding.
+
+    Attributes:
+        of: Raw `floats` columns, one a channel, of one length in each row; by default the column of the
+            feature's own name.
+        max_length: Steps kept, >= 1; shorter series are padded with 0 after scaling.
+        keep: Which steps of a longer series are kept.
+        scale: `zscore`, `minmax` or `none`, for each channel over all steps of the training split.
+            A step without a number becomes the channel's mean.
+    """
+
+    kind: Literal["series"]
+    of: tuple[str, ...] = ()
+    max_length: Annotated[int, Field(ge=1, le=100_000)]
+    keep: Literal["first", "last"] = "last"
+    scale: Literal["zscore", "minmax", "none"] = "zscore"
+
+
 Feature = Annotated[
-    NumericFeature | CategoricalFeature | DateFeature | CrossFeature, Field(discriminator="kind")
+    NumericFeature
+    | CategoricalFeature
+    | DateFeature
+    | CrossFeature
+    | ImageFeature
+    | TextFeature
+    | SeriesFeature,
+    Field(discriminator="kind"),
 ]
 
 FeaturesConfig = dict[str, Feature]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from headrace.components.features.spec import dtype_of, shape_of
 from headrace.data.errors import HeadraceError
 
 __all__ = ["read_calibration_rows"]
@@ -44,8 +45,6 @@ def read_calibration_rows(
 
 def _parse_spec(features: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        spec["name"]: tf.io.FixedLenFeature(
-            [spec["width"]], tf.float32 if spec["role"] == "dense" else tf.int64
-        )
+        spec["name"]: tf.io.FixedLenFeature(shape_of(spec), tf.as_dtype(dtype_of(spec)))
         for spec in features["features"]
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from headrace.components.features.spec import dtype_of, label_width, shape_of
 from headrace.data.config import Task
 from headrace.data.errors import ConfigError
 
@@ -27,8 +28,9 @@ class Rows:
     """A split in memory.
 
     Attributes:
-        columns: Feature -> `[rows, width]`, float32 or int64 as features.json says.
-        labels: `[rows, 1]`: float32 (binary 0/1, regression) or int64 (multiclass).
+        columns: Feature -> `[rows, ...]`, float32 or int64 as features.json says.
+        labels: `[rows, 1]`: float32 (binary 0/1, regression) or int64 (multiclass); float32
+            `[rows, classes]` of 0 and 1 (multilabel).
         weights: float32 `[rows]`, or None where the config names no weight column.
     """
 
@@ -198,12 +200,12 @@ def _parser(features: Mapping[str, Any]) -> Any:
     """Return a function from serialized examples `[rows]` to name -> tensor, label and weight included."""
     label = features["label"]
     spec: dict[str, Any] = {
-        feature["name"]: tf.io.FixedLenFeature(
-            [feature["width"]], tf.float32 if feature["role"] == "dense" else tf.int64
-        )
+        feature["name"]: tf.io.FixedLenFeature(shape_of(feature), tf.as_dtype(dtype_of(feature)))
         for feature in features["features"]
     }
-    spec[_LABEL] = tf.io.FixedLenFeature([1], tf.float32 if label["task"] == "regression" else tf.int64)
+    spec[_LABEL] = tf.io.FixedLenFeature(
+        [label_width(label)], tf.float32 if label["task"] == "regression" else tf.int64
+    )
     if features.get("weight"):
         spec[_WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
     return lambda serialized: dict(tf.io.parse_example(serialized, spec))

@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from headrace.components.models.output import Output
+from headrace.components.features.spec import dtype_of, shape_of
+from headrace.components.models.output import Output, TargetScale
 
 __all__ = [
     "Forward",
@@ -33,15 +34,23 @@ def answers(logits: Any, output: Output) -> dict[str, Any]:
         output: Task and classes.
 
     Returns:
-        `scores` float32 `[rows, K]`, rows summing to 1, or for regression `outputs` float32 `[rows]`.
+        `scores` float32 `[rows, K]`, rows summing to 1 (multilabel: each on its own in [0, 1]), or for
+        regression `outputs` float32 `[rows]`, in the label's own units.
     """
     logits = tf.cast(logits, tf.float32)
     if output.task == "regression":
-        return {"outputs": tf.reshape(logits, [-1])}
+        return {"outputs": _unscaled(tf.reshape(logits, [-1]), output.target)}
+    if output.task == "multilabel":
+        return {"scores": tf.sigmoid(logits)}
     if output.task == "binary":
         positive = tf.sigmoid(logits)
         return {"scores": tf.concat([1.0 - positive, positive], axis=1)}
     return {"scores": tf.nn.softmax(logits, axis=1)}
+
+
+def _unscaled(values: Any, target: TargetScale) -> Any:
+    values = values * target.divide + target.subtract
+    return tf.math.expm1(values) if target.log else values
 
 
 def serving_module(forward: Forward, transform: Any, output: Output, trackables: Iterable[Any] = ()) -> Any:
@@ -93,9 +102,7 @@ def serving_module(forward: Forward, transform: Any, output: Output, trackables:
 def transformed_signature(features: dict[str, Any]) -> dict[str, Any]:
     """Return name -> TensorSpec of the transformed features (batch first, any number of rows)."""
     return {
-        spec["name"]: tf.TensorSpec(
-            [None, spec["width"]], tf.float32 if spec["role"] == "dense" else tf.int64, name=spec["name"]
-        )
+        spec["name"]: tf.TensorSpec([None, *shape_of(spec)], tf.as_dtype(dtype_of(spec)), name=spec["name"])
         for spec in features["features"]
     }
 
