@@ -72,8 +72,8 @@ def plan_columns(
     `string` where only categories, dates or texts are, and `int` where both are; `floats` for a series,
     and for a picture `image`, or `floats` where `data.pack` makes the column (a row of pixels).
     The label is `string` for classification (label values are compared as text) and `float` for
-    regression; the weight is `float`. Where the config has no features (a user's own preprocessing function), every declared
-    column is one.
+    regression; the weight is `float`. Where the config has no features (a user's own preprocessing
+    function), every declared column is one.
 
     Args:
         data: The `data` section.

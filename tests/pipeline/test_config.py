@@ -50,7 +50,7 @@ def write(folder: Path, raw: Any) -> Path:
         ("training.epochs", "many", r"`training.epochs` must be a valid integer.*Received: \"many\""),
         ("evaluation.threshold", 1.5, "evaluation.threshold.*Received: 1.5"),
         ("features.distance.clip", [3, 1], r"`clip` must be \[low, high\].*features.distance in"),
-        ("features.carrier.kind", "sound", "`features.carrier.kind` must be one of 'numeric', .*Received: 'text'"),
+        ("features.carrier.kind", "sound", "`features.carrier.kind` must be one of 'numeric', .*Received: 'sound'"),
         ("features.carrier", {}, "`features.carrier.kind` is required"),
         ("training.early_stopping", {"monitor": "val_rmsle"}, "must be auto or one of .*Received: val_rmsle"),
         ("tuning", {"enabled": True, "search": {"model.dropot": {"float": [0, 0.5]}}}, "dropot.*dropout"),
