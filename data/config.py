@@ -129,7 +129,9 @@ class Windows(Section):
 
     Attributes:
         order: Column that orders the rows of a series: numbers, or ISO 8601 dates.
-        columns: Columns that become lists of `length` numbers, under their own names.
+        columns: Columns that become lists of `length` numbers, under their own names; or a mapping of
+            new names to them, as `{recent: sales}` where `sales` itself is the label. Other columns that
+            features read are those of a window's last row.
         length: Rows a window, >= 1.
         horizon: Rows from a window's last row to the one whose label it gets, >= 0.
         stride: Rows from one window to the next, >= 1.
@@ -137,11 +139,16 @@ class Windows(Section):
     """
 
     order: str
-    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    columns: Annotated[tuple[str, ...], Field(min_length=1)] | Annotated[dict[str, str], Field(min_length=1)]
     length: Annotated[int, Field(ge=1, le=100_000)]
     horizon: Annotated[int, Field(ge=0)] = 1
     stride: Annotated[int, Field(ge=1)] = 1
     group: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Name of each list -> the column that it is made of."""
+        return self.columns if isinstance(self.columns, dict) else {name: name for name in self.columns}
 
 
 class DataConfig(Section):

@@ -9,10 +9,12 @@ import pyarrow.csv as arrow_csv
 
 from .columns import ColumnPlan, RawColumn, nearest
 from .config import DataConfig
+from .derived import packed_columns, unpacked, unwindowed
 from .errors import ConfigError, HeadraceError
 from .readers.csv import parse_options, read_header
 from .readers.csv_faults import explain
 from .readers.files import READ_ERRORS, delimiter_of, find_files, format_of, open_bytes
+from .readers.folder import IMAGE, PATH, class_of
 from .readers.parquet import check_types, read_schema
 from .readers.values import first_true, unfit_for_number
 
@@ -50,18 +52,42 @@ def check_source(data: DataConfig, plan: ColumnPlan, folder: str = "") -> Source
             names a column twice or lacks one that the config uses; or if a number is asked of a
             column whose first rows are mostly text.
     """
+    columns = unpacked(data, unwindowed(data, plan.read))
     paths = find_files(data, folder)
+    if data.format == "images":
+        return _check_folder(os.path.join(folder, os.path.expanduser(data.path)), paths, data, plan)
     names: list[str] = []
     for path in paths:
         found = column_names(path, data)
         _check_names(path, found, data, plan)
         names = names or found
         if format_of(path, data) == "parquet":
-            check_types(path, read_schema(path)[0], plan.read)
+            check_types(path, read_schema(path)[0], columns)
     for path in paths[:_MAX_PEEKED]:
         if format_of(path, data) == "csv":
-            _check_first_rows(path, data, plan.read)
+            _check_first_rows(path, data, columns)
     return Source(tuple(paths), sum(os.path.getsize(path) for path in paths), tuple(names))
+
+
+def _check_folder(root: str, paths: Sequence[str], data: DataConfig, plan: ColumnPlan) -> Source:
+    """Check a folder of class folders."""
+    names = (IMAGE, PATH, data.label)
+    _check_names(root, names, data, plan)
+    for column in plan.read:
+        wanted = "image" if column.name == IMAGE else "string"
+        if column.type != wanted:
+            what = "is a label of its own: the class folder" if column.name == data.label else f"is {wanted}"
+            raise ConfigError(
+                f"with `format: images` column {column.name!r} {what}. Received: {column.type} "
+                f"({'data.task' if column.name == data.label else 'features'})"
+            )
+    classes = sorted({class_of(root, path) for path in paths})
+    if len(classes) < 2:
+        raise ConfigError(
+            f"there must be a folder of pictures for each of two classes or more. Received: {len(classes)}, "
+            f"{classes[0]!r} ({root})"
+        )
+    return Source(tuple(paths), sum(os.path.getsize(path) for path in paths), names)
 
 
 def column_names(path: str, data: DataConfig) -> list[str]:
@@ -140,17 +166,29 @@ def _check_names(path: str, names: Sequence[str], data: DataConfig, plan: Column
 
 def _wanted(data: DataConfig, plan: ColumnPlan) -> Iterable[tuple[str, str]]:
     """Yield (column, the config path that names it)."""
+    packed = packed_columns(data)
+    listed = data.windows.sources if data.windows else {}
     yield data.label, "data.label"
     if data.weight is not None:
         yield data.weight, "data.weight"
+    for name, parts in packed.items():
+        yield from ((part, f"data.pack.{name}") for part in parts)
+    if data.windows is not None:
+        yield data.windows.order, "data.windows.order"
+        yield from ((name, "data.windows.columns") for name in listed.values())
+        yield from ((name, "data.windows.group") for name in data.windows.group)
+    made = packed.keys() | listed.keys()
     for name in plan.features:
-        yield name, "features"
+        if name not in made:
+            yield name, "features"
     for column in plan.extra:
         yield column.name, "data.split"
     for name in data.columns:
-        yield name, "data.columns"
+        if name not in made:
+            yield name, "data.columns"
     for column in plan.columns:
-        yield column.name, "evaluation.slices"
+        if column.name not in made:
+            yield column.name, "evaluation.slices"
 
 
 def _delimiter_hint(names: Sequence[str]) -> str:
@@ -167,7 +205,14 @@ def _check_first_rows(path: str, data: DataConfig, columns: Sequence[RawColumn])
 
     A single bad value is content, left to ingest; a column that is mostly text was declared wrongly.
     """
-    numeric = [column.name for column in columns if column.type != "string"]
+    for column in columns:
+        if column.type == "floats":
+            raise ConfigError(
+                f"delimited text has no list columns. Received: column {column.name!r} read as floats "
+                f"({path})",
+                f"make it of columns of numbers: `data.pack.{column.name}`",
+            )
+    numeric = [column.name for column in columns if column.type in ("int", "float")]
     if not numeric:
         return
     table = _first_rows(path, data, numeric)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 __all__ = ["hash_rows", "mix", "unit_interval"]
 
@@ -36,7 +37,7 @@ def hash_rows(columns: Sequence[pa.Array]) -> Hashes:
     Equal numbers hash alike as int64 and as float64. Missing is a value of its own.
 
     Args:
-        columns: int64, float64 or string arrays of one length.
+        columns: int64, float64, string, large_binary or large_list of float32 arrays of one length.
 
     Returns:
         uint64 `[rows]`.
@@ -55,6 +56,10 @@ def unit_interval(hashes: Hashes) -> npt.NDArray[np.float64]:
 def _hash_values(column: pa.Array) -> Hashes:
     if pa.types.is_string(column.type):
         hashes = _hash_texts(column)
+    elif pa.types.is_large_binary(column.type):
+        hashes = np.array([_digest(value.as_buffer() or b"") for value in column], np.uint64)
+    elif pa.types.is_large_list(column.type):
+        hashes = _hash_lists(column)
     else:
         # Adding zero turns -0.0 into 0.0, so that the two hash alike.
         numbers = column.cast(pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False) + 0.0
@@ -67,9 +72,23 @@ def _hash_values(column: pa.Array) -> Hashes:
 def _hash_texts(column: pa.Array) -> Hashes:
     """Hash each distinct text once, with a hash that is the same everywhere."""
     encoded = column.dictionary_encode()
-    known = [
-        int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-        for text in encoded.dictionary.to_pylist()
-    ]
+    known = [_digest(text.encode()) for text in encoded.dictionary.to_pylist()]
     places = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
     return np.array(known or [0], np.uint64)[places]
+
+
+def _hash_lists(column: pa.Array) -> Hashes:
+    """Hash lists of float32 by their values, their order and their length."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers = column.flatten().to_numpy(zero_copy_only=False) + np.float32(0)
+    numbers[np.isnan(numbers)] = np.nan  # one NaN of the many
+    ends = np.cumsum(lengths)
+    step = np.arange(len(numbers)) - np.repeat(ends - lengths, lengths)
+    mixed = mix(numbers.view(np.uint32).astype(np.uint64) ^ mix(step.astype(np.uint64)))
+    # Sums of unsigned integers wrap, so the difference of two running sums is the sum between.
+    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    return mix((running[ends] - running[ends - lengths]) ^ lengths.astype(np.uint64))
+
+
+def _digest(content: bytes | pa.Buffer) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

@@ -38,7 +38,7 @@ class LabelTally:
             DataRejected: If a label is not a declared class, or a weight is missing or negative.
         """
         labels = block.batch.column(self._data.label)
-        if labels.null_count:
+        if labels.null_count and self._data.task != "multilabel":
             self._first_missing = self._first_missing or block.place(first_true(labels.is_null()) or 0)
             self._missing += labels.null_count
         if self._data.task == "regression":
@@ -48,22 +48,18 @@ class LabelTally:
                 self._low = low if self._low is None else min(low, self._low)
                 self._high = high if self._high is None else max(high, self._high)
         elif self._data.classes:
-            known = pc.is_in(labels, value_set=pa.array([*self._data.classes, None], pa.string()))
-            if (at := first_true(pc.invert(known))) is not None:
-                raise DataRejected(
-                    f"label {self._data.label!r} must be one of {_listed(self._data.classes)} "
-                    f"(data.classes). Received: {labels[at].as_py()!r} ({block.place(at)})"
-                )
+            self._check_classes(block, labels)
         if self._data.weight is not None:
             self._check_weights(block, block.batch.column(self._data.weight))
 
     def count(self, split: str, labels: pa.Array) -> None:
-        """Count the labels of rows that went to `split`."""
+        """Count the labels of rows that went to `split`; of several in one text each one."""
         if self._data.task == "regression":
             return
-        for item in pc.value_counts(labels):
-            if (value := item["values"].as_py()) is not None:
-                self.counts[split][value] += item["counts"].as_py()
+        for item in pc.value_counts(labels.drop_null()):
+            value, rows = item["values"].as_py(), item["counts"].as_py()
+            for label in self._split(value):
+                self.counts[split][label] += rows
         if len(self.counts[split]) > _MAX_CLASSES:
             raise DataRejected(
                 f"a classification label must have at most {_MAX_CLASSES} values. Received: more "
@@ -111,6 +107,27 @@ class LabelTally:
                     f"{rows} rows (column {name!r})"
                 )
         return classes
+
+    def _check_classes(self, block: Block, labels: pa.Array) -> None:
+        known = {*self._data.classes}
+        odd = [
+            text
+            for text in pc.unique(labels.drop_null()).to_pylist()
+            if not known.issuperset(self._split(text))
+        ]
+        if odd:
+            at = first_true(pc.is_in(labels, value_set=pa.array(odd, pa.string()))) or 0
+            what = "hold only" if self._data.task == "multilabel" else "be one of"
+            raise DataRejected(
+                f"label {self._data.label!r} must {what} {_listed(self._data.classes)} "
+                f"(data.classes). Received: {labels[at].as_py()!r} ({block.place(at)})"
+            )
+
+    def _split(self, text: str) -> list[str]:
+        """Return the classes in the text of a label, each once."""
+        if self._data.task != "multilabel":
+            return [text]
+        return [part for part in dict.fromkeys(text.split(self._data.label_separator)) if part]
 
     def _check_weights(self, block: Block, weights: pa.Array) -> None:
         bad = first_true(pc.fill_null(pc.less(weights, 0), True))

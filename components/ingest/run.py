@@ -16,7 +16,9 @@ from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.columns import ColumnPlan, plan_columns
 from headrace.data.config import SPLITS, DataConfig
 from headrace.data.errors import DataRejected, EnvironmentProblem
+from headrace.data.readers.block import Corrupt
 from headrace.data.readers.rows import read_blocks
+from headrace.data.readers.values import ARROW_TYPES
 from headrace.data.source import Source, check_source
 
 from .fingerprint import combine_digests, digest_files
@@ -27,9 +29,9 @@ from .tfrecord import write_shards
 
 __all__ = ["Ingested", "ingest", "run"]
 
-_ARROW_TYPES = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
 _EVENT_INTERVAL_S = 1.0
 _PARTIAL = ".partial"
+_MOST_CORRUPT = 1000
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,16 @@ class Ingested:
         missing: Split -> column -> rows without a value.
         classes: Label values in output order; None for regression.
         counts: Split -> label value -> rows; None for regression.
+        corrupt: Pictures that were left out, the first 1,000.
+        corrupt_rows: All rows that were left out.
     """
 
     rows: dict[str, int]
     missing: dict[str, dict[str, int]]
     classes: list[str] | None
     counts: dict[str, dict[str, int]] | None
+    corrupt: tuple[Corrupt, ...] = ()
+    corrupt_rows: int = 0
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -119,6 +125,8 @@ def summarize(source: Source, data: DataConfig, plan: ColumnPlan, found: Ingeste
         "features": list(plan.features),
         "label": {"name": data.label, "task": data.task, "classes": found.classes, "counts": found.counts},
         "weight": data.weight,
+        "corrupt": [asdict(entry) for entry in found.corrupt],
+        "corrupt_rows": found.corrupt_rows,
     }
 
 
@@ -127,13 +135,18 @@ def _scatter(
 ) -> tuple[Spill, Ingested]:
     """Read all rows once: check them, and spill them by split."""
     names = [column.name for column in plan.columns]
-    schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in plan.columns])
-    buckets = bucket_count([(path, os.path.getsize(path)) for path in source.paths])
+    schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in plan.columns])
+    elsewhere = data.format != "images" and any(column.type == "image" for column in plan.columns)
+    buckets = bucket_count([(path, os.path.getsize(path)) for path in source.paths], elsewhere)
     missing = {split: dict.fromkeys(names, 0) for split in SPLITS}
     labels = LabelTally(data)
+    corrupt: list[Corrupt] = []
+    corrupt_rows = 0
     said = time.monotonic()
     with Spill(spill_dir, schema, buckets, seed) as spill:
         for block in read_blocks(source.paths, data, plan.read):
+            corrupt_rows += len(block.corrupt)
+            corrupt += block.corrupt[: _MOST_CORRUPT - len(corrupt)]
             labels.check(block)
             parts = spill.add(block.batch.select(names), assign_splits(block, data, plan))
             for split, part in zip(SPLITS, parts, strict=True):
@@ -144,12 +157,17 @@ def _scatter(
                 said = time.monotonic()
                 rows = sum(spill.rows.values())
                 emit("rows", done=rows, text=f"read {rows:,} rows")
+    if corrupt_rows and not any(spill.rows.values()):
+        raise DataRejected(
+            f"pictures must be decodable. Received: none of {corrupt_rows:,}; {corrupt[0].path}: "
+            f"{corrupt[0].reason}"
+        )
     classes = labels.classes()
     _check_splits(spill.rows, data)
     counts = None
     if classes is not None:
         counts = {split: {label: labels.counts[split][label] for label in classes} for split in SPLITS}
-    return spill, Ingested(spill.rows, missing, classes, counts)
+    return spill, Ingested(spill.rows, missing, classes, counts, tuple(corrupt), corrupt_rows)
 
 
 def _check_splits(rows: dict[str, int], data: DataConfig) -> None:

@@ -24,12 +24,15 @@ _MAX_BUCKETS = 256  # each holds a file open, and the usual limit is 1024
 _UNPACKED = {".gz": 8, ".parquet": 8}
 
 
-def bucket_count(paths_and_sizes: list[tuple[str, int]]) -> int:
+def bucket_count(paths_and_sizes: list[tuple[str, int]], elsewhere: bool = False) -> int:
     """Return how many buckets keep each at about 32 MiB of text, between 1 and 256.
 
     Args:
         paths_and_sizes: Source files and their size in bytes; compressed ones count eightfold.
+        elsewhere: Whether the files name further ones, of unknown size: as many buckets as there can be.
     """
+    if elsewhere:
+        return _MAX_BUCKETS
     total = sum(size * _UNPACKED.get(os.path.splitext(path)[1], 1) for path, size in paths_and_sizes)
     return min(max(1, -(-total // _BUCKET_BYTES)), _MAX_BUCKETS)
 

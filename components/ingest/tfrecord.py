@@ -17,6 +17,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 __all__ = ["encode_examples", "frame_records", "write_shards"]
 
 _ENCODED_ROWS = 4096
+_ENCODED_BYTES = 16 << 20
 _GZIP = 31  # zlib's window bits for a gzip header; it writes no time, so equal rows give equal files
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -27,7 +28,8 @@ def write_shards(folder: str, batches: Iterable[pa.RecordBatch], rows: int, shar
 
     Args:
         folder: An existing folder.
-        batches: Rows; int64, float64 (written as float32) or string columns, null for missing.
+        batches: Rows; int64, float64 (written as float32), string, binary or lists of float32 columns, null
+            for missing.
         rows: How many rows `batches` holds, >= 1.
         shards: Files to write at most; never more than there are rows.
 
@@ -82,13 +84,17 @@ def _masked(crc: int) -> int:
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], limits: Sequence[int]) -> Iterable[tuple[int, pa.RecordBatch]]:
-    """Cut batches into pieces of at most 4096 rows that end at every limit; yield (rows so far, piece)."""
+    """Cut batches into pieces that end at every limit; yield (rows so far, piece).
+
+    A piece has at most 4096 rows and about 16 MiB.
+    """
     position = 0
     shard = 0
     for batch in batches:
         start = 0
+        most = max(1, min(_ENCODED_ROWS, _ENCODED_BYTES * batch.num_rows // max(batch.nbytes, 1)))
         while start < batch.num_rows:
-            size = min(_ENCODED_ROWS, batch.num_rows - start, limits[shard] - position)
+            size = min(most, batch.num_rows - start, limits[shard] - position)
             position += size
             yield position, batch.slice(start, size)
             start += size
@@ -98,6 +104,8 @@ def _pieces(batches: Iterable[pa.RecordBatch], limits: Sequence[int]) -> Iterabl
 
 def _as_lists(column: pa.Array) -> pa.Array:
     """Turn values into lists of one, and null into a null list, as the encoder wants them."""
+    if pa.types.is_large_list(column.type):
+        return column
     if pa.types.is_floating(column.type):
         column = column.cast(pa.float32())
     elif pa.types.is_string(column.type):

@@ -82,7 +82,9 @@ def convert_options(data: DataConfig, columns: Sequence[RawColumn]) -> arrow_csv
     """
     return arrow_csv.ConvertOptions(
         include_columns=[column.name for column in columns],
-        column_types={c.name: pa.string() if c.type == "string" else pa.float64() for c in columns},
+        column_types={
+            c.name: pa.string() if c.type in ("string", "image") else pa.float64() for c in columns
+        },
         null_values=list(data.csv.null_values),
         strings_can_be_null=True,
     )

@@ -80,7 +80,7 @@ def line_of_row(path: str, delimiter: str, encoding: str, row: int) -> int | Non
 
 def _look_at_rows(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> HeadraceError | None:
     names: list[str] = []
-    numeric = {column.name for column in columns if column.type != "string"}
+    numeric = {column.name for column in columns if column.type in ("int", "float")}
     nulls = set(data.csv.null_values)
     places: list[tuple[int, str]] = []
     for number, line, fields in _rows(path, delimiter_of(path, data), data.csv.encoding):

@@ -8,13 +8,14 @@ from typing import IO, Literal, cast
 
 from ..config import DataConfig
 from ..errors import ConfigError, EnvironmentProblem
+from .folder import find_pictures
 
 __all__ = [
     "EXTENSIONS", "READ_ERRORS", "Format", "delimiter_of", "find_files", "format_of", "open_bytes",
     "relative_names",
 ]  # fmt: skip
 
-Format = Literal["csv", "parquet"]
+Format = Literal["csv", "parquet", "tfrecord"]
 
 EXTENSIONS: dict[str, Format] = {
     ".csv": "csv",
@@ -22,6 +23,8 @@ EXTENSIONS: dict[str, Format] = {
     ".csv.gz": "csv",
     ".tsv.gz": "csv",
     ".parquet": "parquet",
+    ".tfrecord": "tfrecord",
+    ".tfrecord.gz": "tfrecord",
 }
 """Extensions that `format: auto` knows."""
 
@@ -43,6 +46,8 @@ def find_files(data: DataConfig, folder: str = "") -> list[str]:
         ConfigError: If there is no such file.
     """
     path = os.path.join(folder, os.path.expanduser(data.path))
+    if data.format == "images":
+        return find_pictures(path)
     if os.path.isdir(path):
         found = [os.path.join(path, name) for name in os.listdir(path) if name[0] not in "._"]
         if not (files := sorted(name for name in found if os.path.isfile(name) and _belongs(name, data))):
@@ -66,13 +71,13 @@ def format_of(path: str, data: DataConfig) -> Format:
     Raises:
         ConfigError: If the format is `auto` and the extension is not known.
     """
-    if data.format != "auto":
-        return data.format
+    if data.format not in ("auto", "images"):
+        return cast(Format, data.format)
     extension = _extension(path)
     if extension not in EXTENSIONS:
         raise ConfigError(
             f"a data file must be one of {', '.join(EXTENSIONS)}. Received: {path} (data.path)",
-            "set `data.format` to csv or parquet to read it anyway",
+            "set `data.format` to csv, parquet or tfrecord to read it anyway",
         )
     return EXTENSIONS[extension]
 

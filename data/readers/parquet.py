@@ -3,20 +3,23 @@
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..columns import RawColumn
+from ..config import RawType
 from ..errors import ConfigError, DataRejected
 from .block import Block
-from .values import as_text, clean
+from .values import as_text, clean, is_list
 
 __all__ = ["check_types", "read_parquet", "read_schema"]
 
 _BATCH_ROWS = 65_536
+_BATCH_BYTES = 64 << 20
 
 
 def read_parquet(path: str, columns: Sequence[RawColumn]) -> Iterator[Block]:
-    """Yield the rows of one file in blocks of at most 65,536 rows.
+    """Yield the rows of one file in blocks of at most 65,536 rows and about 64 MiB.
 
     Args:
         path: The file.
@@ -30,7 +33,7 @@ def read_parquet(path: str, columns: Sequence[RawColumn]) -> Iterator[Block]:
     try:
         with pq.ParquetFile(path) as file:
             # `iter_batches` gives the file's order of columns, not the one asked for.
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), columns=names):
                 arrays = [_plain(batch.column(column.name), column) for column in columns]
                 if batch.num_rows:
                     yield clean(Block(path, row, pa.RecordBatch.from_arrays(arrays, names=names)), columns)
@@ -62,34 +65,78 @@ def check_types(path: str, schema: pa.Schema, columns: Sequence[RawColumn]) -> N
         ConfigError: If one cannot.
     """
     for column in columns:
-        found = schema.field(column.name).type
-        if pa.types.is_dictionary(found):
-            found = found.value_type
-        number = (
-            pa.types.is_integer(found)
-            or pa.types.is_floating(found)
-            or pa.types.is_boolean(found)
-            or pa.types.is_decimal(found)
-        )
-        text = (
-            pa.types.is_string(found)
-            or pa.types.is_large_string(found)
-            or pa.types.is_string_view(found)
-            or pa.types.is_temporal(found)
-        )
-        if not number and (column.type != "string" or not text):
+        found = _value_type(schema.field(column.name).type)
+        if not _fits(found, column.type):
+            text = _is_text(found)
+            hint = f"use it as a category or a date, or set `data.columns.{column.name}`" if text else ""
+            if is_list(found) and _is_number(_value_type(found.value_type)):
+                hint = "read it by a feature of kind series, or image for rows of pixels"
             raise ConfigError(
                 f"column {column.name!r} is read as {column.type}. Received: Parquet type {found} ({path})",
-                f"use it as a category or a date, or set `data.columns.{column.name}`" if text else "",
+                hint,
             )
 
 
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(size, 1)))
+
+
+def _fits(found: pa.DataType, kind: RawType) -> bool:
+    if kind == "floats":
+        return is_list(found) and _is_number(_value_type(found.value_type))
+    if kind == "image":
+        return _is_text(found) or _is_bytes(found) or _is_bytes(_bytes_field(found))
+    if kind == "string":
+        texts = is_list(found) and _is_text(_value_type(found.value_type))
+        return _is_number(found) or _is_text(found) or texts or pa.types.is_temporal(found)
+    return _is_number(found)
+
+
+def _is_number(found: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(found)
+        or pa.types.is_floating(found)
+        or pa.types.is_boolean(found)
+        or pa.types.is_decimal(found)
+    )
+
+
+def _is_text(found: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
+    )
+
+
+def _is_bytes(found: pa.DataType | None) -> bool:
+    if found is None:
+        return False
+    return bool(pa.types.is_binary(found) or pa.types.is_large_binary(found))
+
+
+def _bytes_field(found: pa.DataType) -> pa.DataType | None:
+    """Return the type of field `bytes`, where pictures are stored as {bytes, path}."""
+    return found.field("bytes").type if pa.types.is_struct(found) and "bytes" in found.names else None
+
+
+def _value_type(found: pa.DataType) -> pa.DataType:
+    return found.value_type if pa.types.is_dictionary(found) else found
+
+
 def _plain(array: pa.Array, column: RawColumn) -> pa.Array:
-    """Return text for `string` columns and integers or floats for the others."""
+    """Return text for `string` columns, lists or bytes as they are, and integers or floats for the others."""
     if column.type == "string":
         return as_text(array)
+    if column.type == "image":
+        return _picture(array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_boolean(array.type):
         return array.cast(pa.int8())
     return array.cast(pa.float64()) if pa.types.is_decimal(array.type) else array
+
+
+def _picture(array: pa.Array) -> pa.Array:
+    if pa.types.is_struct(array.type):
+        array = pc.struct_field(array, "bytes")
+    return as_text(array) if _is_text(_value_type(array.type)) else array

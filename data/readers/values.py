@@ -1,16 +1,39 @@
-"""From what a file holds to the three types that headrace knows."""
+"""From what a file holds to the types that headrace knows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..columns import RawColumn
+from ..config import RawType
 from ..errors import DataRejected
 from .block import Block
 
-__all__ = ["MAX_EXACT_INT", "as_text", "clean", "first_true", "unfit_for_number"]
+__all__ = [
+    "ARROW_TYPES",
+    "FLOATS",
+    "MAX_EXACT_INT",
+    "as_floats",
+    "as_text",
+    "clean",
+    "first_true",
+    "is_list",
+    "unfit_for_number",
+]
+
+FLOATS = pa.large_list(pa.float32())
+
+ARROW_TYPES: dict[RawType, pa.DataType] = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+    "floats": FLOATS,
+    "image": pa.large_binary(),
+}
+"""Raw type -> Arrow type of a clean column."""
 
 MAX_EXACT_INT = 2**53
 """Whole numbers up to this magnitude survive the way through float64."""
@@ -19,12 +42,13 @@ _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def clean(block: Block, columns: Sequence[RawColumn]) -> Block:
-    """Check the values and bring them to int64, float64 and string.
+    """Check the values and bring them to int64, float64, string, large_list of float32 and large_binary.
 
-    NaN becomes null, and so does empty text.
+    NaN becomes null, and so do empty text, empty lists and empty pictures; within a list null becomes NaN.
 
     Args:
-        block: Columns as read: text for `string`, any number for `int` and `float`.
+        block: Columns as read: text for `string`, any number for `int` and `float`, lists of numbers for
+            `floats`; for `image` bytes, or the text of a path, which stays text.
         columns: The columns of the block, in its order.
 
     Raises:
@@ -36,10 +60,14 @@ def clean(block: Block, columns: Sequence[RawColumn]) -> Block:
             arrays.append(_text(array))
         elif column.type == "float":
             arrays.append(_finite(block, column.name, array))
+        elif column.type == "floats":
+            arrays.append(as_floats(block, column.name, array))
+        elif column.type == "image":
+            arrays.append(_picture(array))
         else:
             arrays.append(_whole(block, column.name, array))
     names = [column.name for column in columns]
-    return Block(block.path, block.first_row, pa.RecordBatch.from_arrays(arrays, names=names), block.line_of)
+    return replace(block, batch=pa.RecordBatch.from_arrays(arrays, names=names))
 
 
 def as_text(array: pa.Array) -> pa.Array:
@@ -52,6 +80,42 @@ def as_text(array: pa.Array) -> pa.Array:
         whole = pc.if_else(small, values, None).cast(pa.int64()).cast(pa.string())
         return pc.coalesce(whole, pc.if_else(pc.is_nan(values), None, values).cast(pa.string()))
     return array.cast(pa.string())
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Tell whether an Arrow type is a list, of whatever width."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def as_floats(block: Block, name: str, array: pa.Array) -> pa.Array:
+    """Return lists of numbers as large_list of float32: null and NaN steps are NaN, empty lists null.
+
+    Args:
+        block: Where the rows stand, for the error.
+        name: Of the column, for the error.
+        array: list, large_list or fixed_size_list of numbers.
+
+    Raises:
+        DataRejected: If a number is infinite in 32 bits.
+    """
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(array) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    values = array.flatten()  # without the lists that are null
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    large = np.abs(numbers) > _MAX_FLOAT32  # NaN is not
+    if large.any():
+        at = int(np.argmax(large))
+        row = int(np.searchsorted(offsets, at, side="right")) - 1
+        raise DataRejected(
+            f"numbers must be finite in 32 bits. Received: {numbers[at]} in column {name!r}, step "
+            f"{at - int(offsets[row]) + 1} ({block.place(row)})"
+        )
+    missing = pa.array(lengths == 0)
+    floats = pa.array(numbers.astype(np.float32), from_pandas=False)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), floats, mask=missing)
 
 
 def first_true(mask: pa.Array) -> int | None:
@@ -78,6 +142,14 @@ def _text(array: pa.Array) -> pa.Array:
     if array.type != pa.string():
         array = as_text(array)
     empty = pc.equal(array, "")
+    return pc.if_else(empty, None, array) if pc.any(empty).as_py() else array
+
+
+def _picture(array: pa.Array) -> pa.Array:
+    if pa.types.is_string(array.type):
+        return _text(array)
+    array = array.cast(pa.large_binary())
+    empty = pc.equal(pc.binary_length(array), 0)
     return pc.if_else(empty, None, array) if pc.any(empty).as_py() else array
 
 

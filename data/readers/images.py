@@ -1,0 +1,142 @@
+"""Pictures: read from their files block by block, and decoded once to be sure that they can be."""
+
+import io
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..columns import RawColumn
+from .block import Block, Corrupt
+from .values import ARROW_TYPES
+
+__all__ = ["load_images", "why_corrupt"]
+
+_BLOCK_BYTES = 32 << 20
+_CHUNK_ROWS = 64
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_Row = list[tuple[bytes | None, Corrupt | None]]
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+
+def why_corrupt(content: bytes) -> str:
+    """Say why `content` is no picture that a model can be given, or nothing where it is one.
+
+    One rule: a whole JPEG or PNG file, grey, with a palette or in RGB (alpha is dropped later), 8 bits a
+    channel or fewer, one picture, at most about 89 million pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        return "the file is empty"
+    if not content.startswith((_JPEG, _PNG)):
+        return "not a JPEG or PNG file"
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of more pixels than an honest picture has.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+                if picture.mode not in _MODES:
+                    return f"{picture.mode} pixels, not 8-bit grey or RGB"
+                if getattr(picture, "n_frames", 1) > 1:
+                    return f"animated: {picture.n_frames} pictures"
+                picture.load()
+            if content.startswith(_PNG):
+                # Decoding passes over the checksums of chunks, which TensorFlow does not.
+                with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+                    picture.verify()
+    except UnidentifiedImageError:
+        return "the header cannot be read"
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return "too many pixels"
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        # Pillow raises SyntaxError for a damaged PNG.
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    return ""
+
+
+def load_images(blocks: Iterable[Block], columns: Sequence[RawColumn]) -> Iterator[Block]:
+    """Read and check the pictures of each block; rows with a corrupt or missing one are left out.
+
+    Blocks come out with at most about 32 MiB of pictures (and always at least one row), whatever comes in.
+
+    Args:
+        blocks: Clean rows; an `image` column holds bytes, or paths that start at the folder of the
+            block's file.
+        columns: Their columns.
+    """
+    names = [column.name for column in columns if column.type == "image"]
+    if not names:
+        yield from blocks
+        return
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        for block in blocks:
+            yield from _load_block(block, names, pool)
+
+
+def _load_block(block: Block, names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[Block]:
+    """Cut a block where its pictures reach the limit."""
+    start, size = 0, 0
+    loaded: list[_Row] = []
+    jobs = list(zip(*(block.batch.column(name) for name in names), strict=True))
+    for at in range(0, len(jobs), _CHUNK_ROWS):
+        rows = pool.map(partial(_load_row, block, names), range(at, len(jobs)), jobs[at : at + _CHUNK_ROWS])
+        for number, row in enumerate(rows, at):
+            loaded.append(row)
+            size += sum(len(content or b"") for content, _ in row)
+            if size >= _BLOCK_BYTES:
+                yield _assemble(block, start, loaded, names)
+                start, size, loaded = number + 1, 0, []
+    if loaded:
+        yield _assemble(block, start, loaded, names)
+
+
+def _load_row(block: Block, names: Sequence[str], index: int, values: Sequence[pa.Scalar]) -> _Row:
+    """Return (content, fault) of each picture of a row; (None, None) where the row has none."""
+    found: _Row = []
+    for name, scalar in zip(names, values, strict=True):
+        value = scalar.as_py()
+        if value is None:
+            found.append((None, None))
+            continue
+        label = value if isinstance(value, str) else f"{name} in {block.place(index)}"
+        content, reason = _read(block.path, value) if isinstance(value, str) else (value, "")
+        reason = reason or why_corrupt(content)
+        found.append((None, Corrupt(label, reason)) if reason else (content, None))
+    return found
+
+
+def _read(beside: str, path: str) -> tuple[bytes, str]:
+    try:
+        with open(os.path.join(os.path.dirname(beside), path), "rb") as stream:
+            return stream.read(), ""
+    except FileNotFoundError:
+        return b"", "the file does not exist"
+    except (OSError, ValueError) as error:
+        return b"", f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _assemble(
+    block: Block,
+    start: int,
+    loaded: Sequence[_Row],
+    names: Sequence[str],
+) -> Block:
+    corrupt = tuple(fault for row in loaded for _, fault in row if fault is not None)
+    keep = np.array([all(fault is None for _, fault in row) for row in loaded])
+    part = block.batch.slice(start, len(loaded)).filter(pa.array(keep))
+    for position, name in enumerate(names):
+        contents = [row[position][0] for row, kept in zip(loaded, keep, strict=True) if kept]
+        place = part.schema.get_field_index(name)
+        part = part.set_column(place, name, pa.array(contents, ARROW_TYPES["image"]))
+    rows: npt.NDArray[np.int64] = np.array(
+        [block.row_of(start + index) for index in np.flatnonzero(keep)], np.int64
+    )
+    return replace(block, batch=part, rows=rows, corrupt=block.corrupt + corrupt)
