@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from headrace.components.crossval.config import CrossValidationConfig, extra_columns
 from headrace.components.evaluation.config import EvaluationConfig
 from headrace.components.features.columns import column_usages
 from headrace.components.features.config import FeaturesConfig
@@ -23,7 +24,7 @@ from headrace.components.tuning.config import TuningConfig
 from headrace.components.tuning.space import check_search
 from headrace.components.validation.config import ValidationConfig
 from headrace.data.columns import ColumnPlan, plan_columns
-from headrace.data.config import DataConfig
+from headrace.data.config import DataConfig, TimeSplit
 from headrace.data.errors import ConfigError
 from headrace.data.section import Section
 
@@ -32,6 +33,7 @@ __all__ = [
     "OutputConfig",
     "RunConfig",
     "column_plan",
+    "kept_slices",
     "load_config",
     "parse_config",
 ]
@@ -81,6 +83,7 @@ class RunConfig(Section):
     model: ModelConfig = MlpConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
+    cross_validation: CrossValidationConfig = CrossValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     variants: VariantsConfig = VariantsConfig()
     gates: GatesConfig = GatesConfig()
@@ -104,7 +107,32 @@ def column_plan(config: RunConfig) -> ColumnPlan:
     Raises:
         ConfigError: If a column is used in ways that exclude each other.
     """
-    return plan_columns(config.data, column_usages(config.features), config.evaluation.slices)
+    return plan_columns(config.data, column_usages(config.features), kept_slices(config))
+
+
+def kept_slices(config: RunConfig) -> tuple[tuple[str, ...], ...]:
+    """Return `evaluation.slices`, and the columns that only cross-validation reads as further entries.
+
+    Both must be written to the examples though no feature reads them.
+
+    Raises:
+        ConfigError: If a column is used in ways that exclude each other.
+    """
+    slices = config.evaluation.slices
+    known = plan_columns(config.data, column_usages(config.features), slices).columns
+    names = {column.name for column in known}
+    extra = [name for name in extra_columns(config.cross_validation, config.data) if name not in names]
+    split = config.data.split
+    for name in extra:
+        is_number = (
+            isinstance(split, TimeSplit) and split.column == name and not isinstance(split.eval_from, str)
+        )
+        if is_number and name not in config.data.columns:
+            raise ConfigError(
+                "a number that orders rows must be declared as one. "
+                f"Received: no type for {name!r}; add `data.columns.{name}: float` (cross_validation.order)"
+            )
+    return (*slices, *((name,) for name in extra))
 
 
 def _check_columns(config: RunConfig) -> None:
@@ -329,7 +357,9 @@ def _step(annotation: Any, part: int | str) -> Any:
         for choice in annotation:
             tags = [f.default for n, f in choice.model_fields.items() if n in ("kind", "method", "family")]
             kinds = [
-                get_args(f.annotation) for n, f in choice.model_fields.items() if n in ("kind", "method")
+                get_args(f.annotation)
+                for n, f in choice.model_fields.items()
+                if n in ("kind", "method", "family")
             ]
             if part in tags or any(part in names for names in kinds):
                 return choice

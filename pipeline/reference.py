@@ -73,6 +73,9 @@ def _documented(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
             fields[current] += " " + line.strip()
     for names in [key for key in fields if "," in key]:
         fields |= dict.fromkeys(names.split(", "), fields.pop(names))
+    for base in model.__bases__:  # what several sections share is told once
+        if issubclass(base, BaseModel) and base.model_fields:
+            fields = _documented(base)[1] | fields
     for name, field in model.model_fields.items():
         sections = _direct(field.annotation)
         if name not in fields and sections:

@@ -1,23 +1,50 @@
 """Model families by name: a new one is a module with `build` and one line here."""
 
-from collections.abc import Mapping
-from importlib import import_module
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import keras
 from pydantic import TypeAdapter
 
+from . import mlp, wide_deep
 from .config import ModelConfig
 from .output import Output
 
-__all__ = ["FAMILIES", "build_model", "parse_model_config"]
+__all__ = ["FAMILIES", "Phase", "build_model", "parse_model_config", "phases", "training_parts"]
 
-FAMILIES: Mapping[str, str] = {"mlp": "headrace.components.models.mlp"}
+# Imported by name, not by text: a node's cache key follows the imports of its sources.
+FAMILIES: Mapping[str, Any] = {
+    "mlp": mlp,
+    "wide_deep": wide_deep,
+}
 """Family -> module with `build(features, config, output, seed, precision) -> keras.Model`."""
+
+_ADAPTER: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with its own settings, after which the next starts from the best weights.
+
+    Attributes:
+        name: For logs, such as "frozen".
+        epochs: Most epochs; None: `training.epochs`.
+        learning_rate: First learning rate; None: `training.learning_rate`.
+        prepare: Sets the `trainable` flags of a part that `training_parts` names; call before compiling.
+    """
+
+    name: str
+    epochs: int | None
+    learning_rate: float | None
+    prepare: Callable[[Any], None]
 
 
 def parse_model_config(section: Mapping[str, Any]) -> ModelConfig:
     """Return the `model` section of a run config as the class of its family."""
-    return TypeAdapter(ModelConfig).validate_python(dict(section))
+    return _ADAPTER.validate_python(dict(section))
 
 
 def build_model(
@@ -31,8 +58,8 @@ def build_model(
     """Build a Keras model over the transformed features.
 
     Args:
-        features: Content of features.json: one input per entry of its `features`, under that name;
-            dense float32 `[rows, width]`, index int64 `[rows, 1]`, indices int64 `[rows, width]` (-1 pads).
+        features: Content of features.json: one input per entry of its `features`, under that name, of the
+            shape and dtype that `headrace.components.features.spec` tells.
         config: The `model` section.
         output: Task and classes.
         seed: Seed of initial weights and dropout masks.
@@ -41,6 +68,47 @@ def build_model(
 
     Returns:
         An uncompiled functional model; output: logits float32 `[rows, output.logits]`.
+
+    Raises:
+        ConfigError: If the family cannot do with these features.
     """
-    family = import_module(FAMILIES[config.family])
-    return family.build(features, config, output, seed, precision)
+    with _layer_defaults(seed, precision):
+        return FAMILIES[config.family].build(features, config, output, seed, precision)
+
+
+def phases(config: ModelConfig) -> tuple[Phase, ...]:
+    """Return the phases that each part is trained in, first to last, at least one."""
+    family = FAMILIES[config.family]
+    if hasattr(family, "phases"):
+        return tuple(Phase(*phase) for phase in family.phases(config))
+    return (Phase("training", None, None, _train_all),)
+
+
+def training_parts(model: Any, config: ModelConfig) -> list[Any]:
+    """Return the Keras models that are fitted one after another; their variables are those of `model`.
+
+    `[model]` for all families but ensembles. Part i was built with the seed + i, and is fitted with it.
+    """
+    family = FAMILIES[config.family]
+    return list(family.parts(model)) if hasattr(family, "parts") else [model]
+
+
+def _train_all(model: Any) -> None:
+    model.trainable = True
+
+
+@contextlib.contextmanager
+def _layer_defaults(seed: int, precision: str) -> Iterator[None]:
+    """Give layers built inside that policy, and seeds that follow from `seed`.
+
+    Keras draws the seed of an initializer or a dropout layer that is given none from Python's `random`, so
+    every layer gets its own, those of `keras.applications` and of users too.
+    """
+    policy, state = keras.config.dtype_policy(), random.getstate()
+    keras.config.set_dtype_policy(precision)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        keras.config.set_dtype_policy(policy)
