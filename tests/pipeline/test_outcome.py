@@ -1,11 +1,14 @@
 """What a finished run and `headrace why` print."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from headrace.pipeline.launch import _unexpected
 from headrace.pipeline.outcome import print_gates, print_outcome
 
 from .report_fixture import run
@@ -57,3 +60,13 @@ def test_no_line_of_the_outcome_ends_in_blanks() -> None:
     lines = _text(console).splitlines()
     assert any(line.startswith("tflite_int8") for line in lines)
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_an_unexpected_error_is_cut_between_words_and_names_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = _unexpected(ValueError("word " * 200), str(tmp_path / "trainer.log"))
+    assert result.error.endswith(" word …")
+    assert len(result.error) < 420
+    assert result.hint == "the traceback is in trainer.log"
