@@ -1,6 +1,7 @@
 """What a finished run and `headrace why` print."""
 
 import io
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from headrace.pipeline.launch import _unexpected
 from headrace.pipeline.outcome import print_gates, print_outcome
+from headrace.pipeline.predict import _without_notices
 
 from .report_fixture import run
 
@@ -70,3 +72,10 @@ def test_an_unexpected_error_is_cut_between_words_and_names_its_log(
     assert result.error.endswith(" word …")
     assert len(result.error) < 420
     assert result.hint == "the traceback is in trainer.log"
+
+
+def test_notices_of_the_runtime_are_dropped_and_warnings_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    with _without_notices():
+        os.write(2, b"INFO: Created a delegate.\nWARNING: it is slow.\n")
+    os.write(2, b"INFO: after.\n")
+    assert capfd.readouterr().err == "WARNING: it is slow.\nINFO: after.\n"
