@@ -95,7 +95,7 @@ _overrides = click.option(
     "--output",
     type=click.Path(),
     default=None,
-    help="Config file to write; default: beside you, named after the data.",
+    help="Config file to write; default: in the working directory, named after the data.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @_with_debug
@@ -199,7 +199,7 @@ def _node(node_id: str, config: str, run_id: str, overrides: tuple[str, ...]) ->
 
 
 @_cli.command("report")
-@click.argument("run_id", metavar="RUN", required=False)
+@click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
 @_with_debug
@@ -218,17 +218,22 @@ def _report(run_id: str | None, runs: str, open_it: bool) -> None:
 
 
 @_cli.command("why")
-@click.argument("run_id", metavar="RUN", required=False)
+@click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
 @_with_debug
 def _why(run_id: str | None, runs: str) -> None:
-    """Say why a run ended as it did: every gate with its state and reason."""
+    """Say why a run ended as it did: every gate with its state and reason (the latest run by default)."""
     from .outcome import print_gates
     from .run import find_run, latest_run
 
     chosen = run_id or latest_run(runs)
     find_run(runs, chosen)
-    print_gates(json.loads((Path(runs) / chosen / "summary.json").read_text(encoding="utf-8")))
+    path = Path(runs) / chosen / "summary.json"
+    if not path.exists():
+        raise ConfigError(
+            f"a run must have ended to tell why. Received: {chosen}", f"headrace resume {chosen}"
+        )
+    print_gates(json.loads(path.read_text(encoding="utf-8")))
 
 
 @_cli.command("predict")

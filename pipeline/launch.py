@@ -10,12 +10,14 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from headrace.data.errors import EnvironmentProblem, HeadraceError
 
 from .config import RunConfig
 from .graph import node as find_node
+from .outcome import shown_path
 from .store import Store
 
 __all__ = ["LaunchResult", "launch_node", "run_in_child"]
@@ -161,7 +163,7 @@ def run_in_child(
         result = LaunchResult("failed", error=error.message, hint=error.hint, exit_code=error.exit_code)
     except Exception as error:
         traceback.print_exc()
-        result = _unexpected(error)
+        result = _unexpected(error, log_path)
     usage = {"wall_s": time.monotonic() - wall, "cpu_s": _cpu_s() - cpu, "peak_rss_bytes": _peak_rss_bytes()}
     temporary = result_path + ".part"
     Path(temporary).write_text(json.dumps({**asdict(result), **usage}), encoding="utf-8")
@@ -172,7 +174,7 @@ def run_in_child(
     os._exit(0)
 
 
-def _unexpected(error: Exception) -> LaunchResult:
+def _unexpected(error: Exception, log_path: str) -> LaunchResult:
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, HeadraceError):
@@ -182,7 +184,10 @@ def _unexpected(error: Exception) -> LaunchResult:
     if isinstance(error, MemoryError):
         text = "the machine ran out of memory"
     return LaunchResult(
-        "failed", error=f"{type(error).__name__}: {text[:400]}", exit_code=EnvironmentProblem.exit_code
+        "failed",
+        error=f"{type(error).__name__}: {shorten(text, 400, placeholder=' …')}",
+        hint=f"the traceback is in {shown_path(log_path)}",
+        exit_code=EnvironmentProblem.exit_code,
     )
 
 

@@ -94,7 +94,7 @@ def run_nodes(
         outcomes.append(NodeOutcome(node, result, start_s))
         if result.state == "failed":
             failure = (
-                _Stopped(result.error)
+                _Stopped(result.error, result.hint)
                 if result.exit_code == 130
                 else error_for_code(result.exit_code, result.error, result.hint)
             )

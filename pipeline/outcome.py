@@ -36,7 +36,7 @@ def print_outcome(result: Any, console: Console | None = None) -> None:
     console = console or _console()
     summary = result.summary
     if any(variant["metrics"] for variant in summary["variants"]):
-        console.print(_variants_table(summary["variants"]))
+        _print_table(console, _variants_table(summary["variants"]))
     states = [gate["state"] for gate in summary["gates"]]
     if states:
         counted = ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states)
@@ -61,22 +61,42 @@ def print_gates(summary: dict[str, Any], console: Console | None = None) -> None
     console = console or Console()
     console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
     if summary.get("error"):
-        console.print(Text(summary["error"]["message"]), soft_wrap=True)
+        # Its further lines are the failing gates, which follow here in any case.
+        console.print(Text(summary["error"]["message"].split("\n", 1)[0]), soft_wrap=True)
     order = list(reversed(["PASS", "NO_BASELINE", "SKIPPED", "NO_THRESHOLD", "FAIL"]))
-    for gate in sorted(summary["gates"], key=lambda gate: order.index(gate["state"])):
-        where = " ".join(str(part) for part in (gate["kind"], gate["variant"] or "", gate["metric"]) if part)
+    gates = sorted(summary["gates"], key=lambda gate: order.index(gate["state"]))
+    # As wide as the longest name needs, so that a reason never runs into it.
+    width = max((len(_place(gate)) for gate in gates), default=0)
+    for gate in gates:
         console.print(
             Text.assemble(
-                (f"{gate['state']:<13}", _STATES[gate["state"]]), (f"{where:<44}", "bold"), gate["reason"]
+                (f"{gate['state']:<12} ", _STATES[gate["state"]]),
+                (f"{_place(gate):<{width}}  ", "bold"),
+                gate["reason"],
             ),
             soft_wrap=True,
         )
+
+
+def _place(gate: dict[str, Any]) -> str:
+    """Return what a gate judged: its kind, variant and metric, and the split of a gate of the data."""
+    # The reason of a quality gate names its slice; that of a data gate does not name its split.
+    split = (gate["slice"] or {}).get("split") if gate["kind"] == "data" else None
+    return " ".join(part for part in (gate["kind"], gate["variant"], gate["metric"], split) if part)
 
 
 def _console() -> Console:
     console = Console()
     # A pipe has no width of its own; 80 columns would cut the table.
     return console if console.is_terminal else Console(width=120)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table without the blanks that fill its last column."""
+    for line in console.render_lines(table, pad=False):
+        text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
 
 
 def _variants_table(variants: list[dict[str, Any]]) -> Table:

@@ -1,7 +1,11 @@
 """Predict rows with a pushed TF Lite bundle."""
 
 import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.data.errors import ConfigError
@@ -26,6 +30,28 @@ def find_bundle(path: str) -> Path:
             f"a bundle must be a folder with model.tflite, or hold versions of one. Received: {path}"
         )
     return max(versions, key=lambda child: int(child.name))
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Drop LiteRT's INFO lines; whatever else is written to stderr comes through afterwards.
+
+    Its C++ logger heeds no environment variable and writes to the file descriptor, past `sys.stderr`.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not line.startswith(b"INFO: "):
+                    os.write(2, line)
 
 
 def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
@@ -58,7 +84,8 @@ def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
         rows.append(row)
     if not rows:
         return
-    result = model.predict(rows)
+    with _without_notices():
+        result = model.predict(rows)
     if "scores" in result:
         classes = [str(name) for name in result["classes"][0]]
         for scores in result["scores"]:

@@ -107,6 +107,11 @@ def run(
         write_atomically(folder / "request.json", json.dumps(request, indent=1))
         outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
         return _conclude(config, run_id, folder, outcomes, failure, command)
+    except KeyboardInterrupt:
+        runs = shown_path(config.output.runs)
+        elsewhere = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
+        console.print(f"to go on: headrace resume {run_id}{elsewhere}", highlight=False, soft_wrap=True)
+        raise
     except OSError as error:
         raise EnvironmentProblem(
             f"`output.runs` must stay writable. Received: {error.strerror} ({error.filename or folder})",

@@ -116,7 +116,7 @@ class Evidence:
     def too_small(self, small: Iterable[Json]) -> str:
         """Return a phrase that names slices with too few rows, or "" where there are none."""
         named = [f"{slice_text(s['keys'])} ({s['rows']:,})" for s in small]
-        return f"not judged, fewer than {self.min_slice_rows:,} rows: {_listed(named)}" if named else ""
+        return f"not judged, fewer than {self.min_slice_rows:,} rows: {'; '.join(named)}" if named else ""
 
 
 def find_slice(entry: Json, keys: Mapping[str, str]) -> Json:

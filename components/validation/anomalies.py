@@ -57,10 +57,15 @@ def run(ctx: NodeContext) -> NodeResult:
     if origin.path is not None and any(g.state == "FAIL" and g.metric == "anomalies" for g in gates):
         note_rejection(origin.path)
     errors = sum(row.severity == "error" for row in rows)
+    counted = f"{_counted(errors, 'error')}, {_counted(len(rows) - errors, 'warning')}"
     return NodeResult(
-        finding=f"{errors} errors, {len(rows) - errors} warnings against the {origin.origin} schema",
+        finding=f"{counted} against the {origin.origin} schema",
         properties={"gates": {"errors": errors, "origin": origin.origin}},
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def judge_data(rows: Sequence[AnomalyRow], splits: Sequence[str], origin: Origin) -> list[Gate]:

@@ -26,6 +26,7 @@ METRIC_TITLES = {
     "mae": "MAE",
     "r2": "R²",
     "flip_rate": "Flip rate",
+    "tfma_difference": "TFMA difference",
     "max_abs_diff": "Max |difference|",
     "lr": "Learning rate",
     "learning_rate": "Learning rate",

@@ -107,3 +107,13 @@ def test_doctor_names_what_it_looked_at(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     for word in ("Python", "glibc", "tensorflow", "GPU", "disk", "port 8501"):
         assert word in done.stdout
+
+
+def test_why_of_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "20260101-000000-abcdef"
+    run.mkdir(parents=True)
+    (run / "request.json").write_text("{}", encoding="utf-8")
+    result = call("why", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "a run must have ended to tell why. Received: 20260101-000000-abcdef" in result.stderr
+    assert "headrace resume 20260101-000000-abcdef" in result.stderr

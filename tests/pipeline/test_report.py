@@ -29,6 +29,7 @@ from headrace.pipeline.report.numbers import (
     significant,
     size,
 )
+from headrace.pipeline.report.sections.curves import thresholds
 from headrace.pipeline.report.statistics import compact, skew
 from headrace.pipeline.report.svg import Scale, element, tick_labels, ticks
 
@@ -468,3 +469,18 @@ def test_scales_and_ticks_are_round() -> None:
 
 def test_elements_escape_text_and_attributes() -> None:
     assert element("g", "<b>", class_='a"b', x=1.5, y=None) == '<g class="a&#34;b" x="1.5">&lt;b&gt;</g>'
+
+
+def test_counts_at_the_chosen_threshold_are_those_of_the_confusion_matrix(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    # Off the grid of the curve, and a count that no point of the grid has.
+    evidence["evaluation"]["threshold"] = 0.3549
+    for variant in (*evidence["evaluation"]["variants"], *summary["variants"]):
+        if variant.get("confusion_matrix"):
+            variant["confusion_matrix"]["matrix"] = [[811, 13], [17, 159]]
+    content = thresholds(collect(summary, evidence))
+    assert content is not None
+    shown = {title: value for _, title, value in content["chosen"]}
+    assert shown["True positive"] == "159"
+    assert shown["False positive"] == "13"
+    assert shown["Precision"] == percent(159 / 172)

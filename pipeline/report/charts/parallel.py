@@ -10,8 +10,8 @@ from ..svg import Scale, element, polyline, span, svg, text
 
 __all__ = ["parallel"]
 
-_WIDTH, _HEIGHT = 1040, 264
-_TOP, _BOTTOM = 40, 24
+_WIDTH, _HEIGHT = 1040, 276
+_TOP, _BOTTOM = 52, 24
 
 
 def parallel(
@@ -46,9 +46,10 @@ def parallel(
         parts.append(
             element("g", *marks, class_="series mark " + ("best" if trial["trial"] == best else "other"))
         )
-    # Over the lines, so that none strikes them through.
+    # Outside the lines: the best trial often runs level, and would strike a label at its end through.
     for x, (_, labels) in zip(places, [*scales, scores], strict=True):
-        parts += [text(x + 9, y + 4, words, "start", "tick halo") for y, words in labels]
+        for y, words in labels:
+            parts.append(text(x + 9, y - 7 if y < _HEIGHT / 2 else y + 14, words, "start", "tick halo"))
     return svg(_WIDTH, _HEIGHT, *parts, label=label, class_="chart wide parallel")
 
 

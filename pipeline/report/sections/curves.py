@@ -43,7 +43,7 @@ def thresholds(facts: Facts) -> dict[str, Any] | None:
         "stack": stack(rows, chosen, f"Confusion counts of {lead.name} over the threshold"),
         "rates": _rates(rows, chosen, lead.name),
         "words": COUNTS,
-        "chosen": _at(rows, chosen) if chosen is not None else [],
+        "chosen": _at(_chosen_counts(lead, chosen)) if chosen is not None else [],
         "positive": facts.shown("evaluation", "positive"),
     }
 
@@ -155,9 +155,20 @@ def _apart(facts: Facts) -> str:
     return f"The variants' AUC lie within {apart} of each other, so their curves overlap."
 
 
-def _at(rows: Sequence[Mapping[str, Any]], chosen: float) -> list[tuple[str, str, str]]:
-    """Return (palette class, name, number) at the threshold nearest to the chosen one."""
-    row = min(rows, key=lambda item: abs(float(item["threshold"]) - chosen))
+def _chosen_counts(lead: Variant, chosen: float) -> Mapping[str, Any]:
+    """Return the counts at the chosen threshold.
+
+    The confusion matrix was counted there; the thresholds of the curve are a grid that need not hold it.
+    """
+    matrix = (lead.confusion_matrix or {}).get("matrix")
+    if matrix and len(matrix) == 2:
+        (tn, fp), (fn, tp) = matrix
+        return {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    return min(lead.thresholds, key=lambda item: abs(float(item["threshold"]) - chosen))
+
+
+def _at(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (palette class, name, number) of the counts and of the rates that follow from them."""
     tp, fn, fp, tn = (float(row[name]) for name in COUNTS)
 
     def share(part: float, whole: float) -> str:

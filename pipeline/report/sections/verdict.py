@@ -188,7 +188,8 @@ def _data_card(facts: Facts) -> Card:
             (
                 "Features",
                 count(len(ingest["features"])),
-                f"{count(missing) if missing else 'no'} columns with missing values",
+                f"{count(missing) if missing else 'no'} {'column' if missing == 1 else 'columns'} "
+                "with missing values",
             )
         )
     counts = dig(ingest, "label", "counts", "test") or {}
