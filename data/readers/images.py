@@ -123,14 +123,11 @@ def _read(beside: str, path: str) -> tuple[bytes, str]:
         return b"", f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
-def _assemble(
-    block: Block,
-    start: int,
-    loaded: Sequence[_Row],
-    names: Sequence[str],
-) -> Block:
-    corrupt = tuple(fault for row in loaded for _, fault in row if fault is not None)
-    keep = np.array([all(fault is None for _, fault in row) for row in loaded])
+def _assemble(block: Block, start: int, loaded: Sequence[_Row], names: Sequence[str]) -> Block:
+    """Return the rows from `start` on with their pictures, without those that have a corrupt one."""
+    faults = [next((fault for _, fault in row if fault is not None), None) for row in loaded]
+    corrupt = tuple(fault for fault in faults if fault is not None)
+    keep = np.array([fault is None for fault in faults])
     part = block.batch.slice(start, len(loaded)).filter(pa.array(keep))
     for position, name in enumerate(names):
         contents = [row[position][0] for row, kept in zip(loaded, keep, strict=True) if kept]
