@@ -1,10 +1,13 @@
 """Bootstrap intervals, vectorised over resamples.
 
+The calibration error has none: noise adds to it, so resamples lie above the value.
+
 Each resample gives every row a count drawn from Poisson(1), the limit of drawing rows with replacement.
 The draws are made once and shared by all variants and slices. Curves are summed in bins of scores, and the
 interval is shifted by the difference between the exact and the binned value.
 """
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +20,8 @@ Intervals = dict[str, list[float]]
 
 _BINS = 200
 _LEVELS = 1 << 16
+_BINNED = ("auc", "pr_auc")
+_MOST_RANKED = 4_000_000  # classes times rows beyond which auc and pr_auc of several classes get no interval
 _COLUMNS = 64  # resamples summed at once: [rows, 64] float32 is what must fit in memory
 
 
@@ -80,27 +85,15 @@ class Resampler:
             threshold: Of the decision.
             exact: Metrics of the slice.
         """
-        edges = np.unique(
-            np.append(np.quantile(scores, np.arange(1, _BINS) / _BINS, method="higher"), threshold)
-        )
-        cut = int(np.searchsorted(edges, threshold)) + 1
-        bins = len(edges) + 1
-        # Score >= threshold exactly where the bin is at or above `cut`; higher bins are higher scores.
-        codes = 2 * np.searchsorted(edges, scores, side="right") + positive
-        cells = self._sums(rows, codes, 2 * bins, None)
+        resampled, point = self._ranked(rows, positive, scores, threshold)
         chance = np.where(positive, scores, 1 - scores)
-        losses = self._sums(rows, np.zeros(len(rows), np.int64), 1, row_log_loss(chance))[:, 0]
-        resampled = _binned_binary(cells.reshape(-1, bins, 2), cut)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            resampled["log_loss"] = losses / cells.sum(1)
-        once = np.bincount(codes, self._weights[rows], 2 * bins).reshape(1, bins, 2)
-        point = {name: float(values[0]) for name, values in _binned_binary(once, cut).items()}
-        return self._limits(resampled, exact, {name: point[name] for name in ("auc", "pr_auc")})
+        resampled["log_loss"] = self._mean(rows, row_log_loss(chance))
+        return self._limits(resampled, exact, {name: point[name] for name in _BINNED})
 
     def multiclass(
         self, rows: np.ndarray, labels: np.ndarray, scores: np.ndarray, exact: Metrics
-    ) -> Intervals:
-        """Return intervals of accuracy, macro precision and recall, macro_f1, weighted_f1 and log_loss.
+    ) -> tuple[Intervals, list[Intervals]]:
+        """Return intervals of all metrics of classes, and of precision, recall and f1 of each class.
 
         Args:
             rows: Row numbers of the slice `[n]`.
@@ -117,15 +110,48 @@ class Resampler:
         resampled = class_metrics_of_counts(hits, true, flagged)
         resampled["f1"] = resampled["macro_f1"]
         chance = scores[np.arange(len(rows)), labels]
-        losses = self._sums(rows, np.zeros(len(rows), np.int64), 1, row_log_loss(chance))[:, 0]
+        resampled["log_loss"] = self._mean(rows, row_log_loss(chance))
+        among = (scores > chance[:, None]).sum(1) < min(5, classes - 1)
+        resampled["top_k_accuracy"] = self._mean(rows, among)
+        binned = self._one_by_one(resampled, rows, labels[:, None] == np.arange(classes), scores, None)
+        each = _class_limits(hits, true, flagged, self._tails)
+        return self._limits(resampled, exact, binned), each
+
+    def multilabel(
+        self, rows: np.ndarray, wanted: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, exact: Metrics
+    ) -> tuple[Intervals, list[Intervals]]:
+        """Return intervals of all metrics of labels, and of precision, recall and f1 of each label.
+
+        Args:
+            rows: Row numbers of the slice `[n]`.
+            wanted: Whether a row has a label, bool `[n, K]`.
+            scores: `[n, K]`.
+            thresholds: `[K]`.
+            exact: Metrics of the slice.
+        """
+        given = scores >= thresholds
+        true, flagged, hits = (
+            np.stack([self._total(rows, part[:, k]) for k in range(wanted.shape[1])], axis=1)
+            for part in (wanted, given, wanted & given)
+        )
+        resampled = class_metrics_of_counts(hits, true, flagged)
+        del resampled["accuracy"]
+        resampled["f1"] = resampled["macro_f1"]
         with np.errstate(invalid="ignore", divide="ignore"):
-            resampled["log_loss"] = losses / true.sum(1)
-        return self._limits(resampled, exact, {})
+            resampled["micro_precision"] = hits.sum(1) / flagged.sum(1)
+            resampled["micro_recall"] = hits.sum(1) / true.sum(1)
+            resampled["micro_f1"] = 2 * hits.sum(1) / (flagged.sum(1) + true.sum(1))
+        losses = row_log_loss(np.where(wanted, scores, 1 - scores))
+        resampled["log_loss"] = self._mean(rows, losses.mean(1))
+        resampled["subset_accuracy"] = self._mean(rows, (wanted == given).all(1))
+        resampled["hamming_loss"] = self._mean(rows, (wanted != given).mean(1))
+        binned = self._one_by_one(resampled, rows, wanted, scores, thresholds)
+        return self._limits(resampled, exact, binned), _class_limits(hits, true, flagged, self._tails)
 
     def regression(
         self, rows: np.ndarray, labels: np.ndarray, outputs: np.ndarray, exact: Metrics
     ) -> Intervals:
-        """Return intervals of rmse, mae and r2.
+        """Return intervals of rmse, mae, r2, bias, mape and median_ae.
 
         Args:
             rows: Row numbers of the slice `[n]`.
@@ -135,20 +161,116 @@ class Resampler:
         """
         error = outputs - labels
         centred = labels - labels.mean()  # the spread of large values would drown in float32
-        zeros = np.zeros(len(rows), np.int64)
-
-        def total(values: np.ndarray | None) -> np.ndarray:
-            return self._sums(rows, zeros, 1, values)[:, 0]
-
-        count, squared = total(None), total(error**2)
+        count, squared = self._total(rows, None), self._total(rows, error**2)
+        some = labels != 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            spread = total(centred**2) - total(centred) ** 2 / count
+            spread = self._total(rows, centred**2) - self._total(rows, centred) ** 2 / count
+            shares = np.divide(np.abs(error), np.abs(labels), out=np.zeros_like(error), where=some)
             resampled = {
                 "rmse": np.sqrt(squared / count),
-                "mae": total(np.abs(error)) / count,
+                "mae": self._total(rows, np.abs(error)) / count,
                 "r2": 1 - squared / spread,
+                "bias": self._total(rows, error) / count,
+                "mape": self._total(rows, shares) / self._total(rows, some),
             }
-        return self._limits(resampled, exact, {})
+        resampled["median_ae"], once = self._medians(rows, np.abs(error))
+        return self._limits(resampled, exact, {"median_ae": once})
+
+    def mean(self, rows: np.ndarray, values: np.ndarray) -> list[float] | None:
+        """Return the interval of the mean of `values` `[n]` over `rows`; None where it has none."""
+        known = self._mean(rows, values)
+        known = known[np.isfinite(known)]
+        return [float(value) for value in np.percentile(known, self._tails)] if len(known) else None
+
+    def _total(self, rows: np.ndarray, values: np.ndarray | None) -> np.ndarray:
+        """Return the weighted sum of `values` `[n]` in every resample, `[samples]`; None: of ones."""
+        factor = None if values is None else values.astype(np.float64)
+        return self._sums(rows, np.zeros(len(rows), np.int64), 1, factor)[:, 0]
+
+    def _mean(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: np.ndarray = self._total(rows, values) / self._total(rows, None)
+        return found
+
+    def _ranked(
+        self, rows: np.ndarray, positive: np.ndarray, scores: np.ndarray, threshold: float
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Return metrics of a binary decision in every resample, and once without resampling."""
+        edges = np.unique(
+            np.append(np.quantile(scores, np.arange(1, _BINS) / _BINS, method="higher"), threshold)
+        )
+        cut = int(np.searchsorted(edges, threshold)) + 1
+        bins = len(edges) + 1
+        # Score >= threshold exactly where the bin is at or above `cut`; higher bins are higher scores.
+        codes = 2 * np.searchsorted(edges, scores, side="right") + positive
+        cells = self._sums(rows, codes, 2 * bins, None)
+        once = np.bincount(codes, self._weights[rows], 2 * bins).reshape(1, bins, 2)
+        point = {name: float(values[0]) for name, values in _binned_binary(once, cut).items()}
+        return _binned_binary(cells.reshape(-1, bins, 2), cut), point
+
+    def _one_by_one(
+        self,
+        resampled: dict[str, np.ndarray],
+        rows: np.ndarray,
+        wanted: np.ndarray,
+        scores: np.ndarray,
+        thresholds: np.ndarray | None,
+    ) -> dict[str, float]:
+        """Add the means over classes of auc and pr_auc to `resampled`; return both without resampling.
+
+        Left out where classes times rows are so many that it would take longer than all else.
+        """
+        some = [k for k in range(wanted.shape[1]) if 0 < wanted[:, k].sum() < len(rows)]
+        if not some or len(some) * len(rows) > _MOST_RANKED:
+            return {}
+        found = [
+            self._ranked(rows, wanted[:, k], scores[:, k], 0.5 if thresholds is None else thresholds[k])
+            for k in some
+        ]
+        for name in _BINNED:
+            with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # a mean of nothing is NaN, as it should be
+                resampled[name] = np.nanmean([one[name] for one, _ in found], axis=0)
+        return {name: float(np.nanmean([point[name] for _, point in found])) for name in _BINNED}
+
+    def _medians(self, rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the median of `values` >= 0 in every resample, by quantile bins, and once without."""
+        edges = np.unique(np.quantile(values, np.arange(_BINS + 1) / _BINS))
+        codes = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
+        count = max(len(edges) - 1, 1)
+        middles = (edges[:-1] + edges[1:]) / 2 if len(edges) > 1 else edges
+        once = np.bincount(codes, self._weights[rows], count)[None]
+        return _middle(self._sums(rows, codes, count, None), middles), float(_middle(once, middles)[0])
+
+
+def _middle(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the value of the bin in which half of each row of `counts` is reached; NaN where it is empty."""
+    below = np.cumsum(counts, axis=1)
+    found = values[np.argmax(below >= below[:, -1:] / 2, axis=1)]
+    return np.where(below[:, -1] > 0, found, np.nan)
+
+
+def _class_limits(
+    hits: np.ndarray, true: np.ndarray, flagged: np.ndarray, tails: list[float]
+) -> list[Intervals]:
+    """Return intervals of precision, recall and f1 of each class, from resampled weights `[samples, K]`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        resampled = {
+            "precision": hits / flagged,
+            "recall": hits / true,
+            "f1": 2 * hits / (true + flagged),
+        }
+    found: list[Intervals] = []
+    for k in range(hits.shape[1]):
+        known = {name: values[np.isfinite(values[:, k]), k] for name, values in resampled.items()}
+        found.append(
+            {
+                name: [float(value) for value in np.percentile(values, tails)]
+                for name, values in known.items()
+                if len(values) >= max(1, len(hits) / 2)
+            }
+        )
+    return found
 
 
 def _binned_binary(cells: np.ndarray, cut: int) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
 from .judge import Judge
-from .record import Record, Values, clip_scores
+from .record import Record, Values, clip_scores, key_text
 
 __all__ = ["MAX_DIFFERENCE", "compare", "run_tfma"]
 
@@ -34,7 +34,7 @@ def run_tfma(
         weighted: Whether rows have weights.
 
     Returns:
-        For each slice, TFMA's metric or plot name -> value.
+        For each slice, TFMA's metric or plot name (`record.key_text`) -> value.
     """
     combined: list[Any] = []
     derived: list[Any] = []
@@ -64,7 +64,9 @@ def run_tfma(
             warnings.simplefilter("ignore")  # TFMA 0.52 divides by zero where thresholds share their counts
             for one in derived:
                 values.update(one.result(values))
-        results.append({key.name: value for key, value in values.items() if not key.name.startswith("_")})
+        results.append(
+            {key_text(key): value for key, value in values.items() if not key.name.startswith("_")}
+        )
     return results
 
 
@@ -93,7 +95,8 @@ def _inputs(judge: Judge, predictions: np.ndarray, *, weighted: bool) -> list[An
     found = []
     for row in range(len(labels)):
         prediction = scores[row] if scores.ndim == 2 else scores[row : row + 1]
-        extracts = {"labels": labels[row : row + 1], "predictions": prediction}
+        label = labels[row] if labels.ndim == 2 else labels[row : row + 1]
+        extracts = {"labels": label, "predictions": prediction}
         if weighted:
             extracts["example_weights"] = judge.weights[row : row + 1]
         found.append(metric_types.StandardMetricInputs(extracts))

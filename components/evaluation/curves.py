@@ -6,9 +6,10 @@ import numpy as np
 
 from .metrics import Ranking, calibration_bins
 
-__all__ = ["binary_curves", "counts_over_thresholds", "residuals"]
+__all__ = ["binary_curves", "calibration_curve", "counts_over_thresholds", "residuals"]
 
 _POINTS = 200
+_GRID = 40
 
 
 def counts_over_thresholds(ranking: Ranking, steps: int) -> list[dict[str, float]]:
@@ -57,13 +58,7 @@ def binary_curves(
         `{roc: {fpr, tpr}, pr: {recall, precision}, calibration: {predicted, observed, rows}}`; ROC
         and PR are empty where one class is absent.
     """
-    total, predicted, observed = calibration_bins(positive, scores, weights)
-    some = total > 0
-    calibration = {
-        "predicted": (predicted[some] / total[some]).tolist(),
-        "observed": (observed[some] / total[some]).tolist(),
-        "rows": [_plain(value) for value in total[some]],
-    }
+    calibration = calibration_curve(positive, scores, weights)
     empty: dict[str, Any] = {"roc": {"fpr": [], "tpr": []}, "pr": {"recall": [], "precision": []}}
     if ranking.auc is None:
         return empty | {"calibration": calibration}
@@ -80,6 +75,26 @@ def binary_curves(
     }
 
 
+def calibration_curve(hit: np.ndarray, chance: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """Compare probabilities with what happened.
+
+    Args:
+        hit: Whether the event happened, bool `[rows]`.
+        chance: Its predicted probability `[rows]`.
+        weights: `[rows]`.
+
+    Returns:
+        `{predicted, observed, rows}`: mean prediction, share of hits and weight of the bins that hold rows.
+    """
+    total, predicted, observed = calibration_bins(hit, chance, weights)
+    some = total > 0
+    return {
+        "predicted": (predicted[some] / total[some]).tolist(),
+        "observed": (observed[some] / total[some]).tolist(),
+        "rows": [_plain(value) for value in total[some]],
+    }
+
+
 def _spread(position: np.ndarray) -> np.ndarray:
     """Choose at most 200 indices, evenly along a non-decreasing position, the ends included."""
     if len(position) <= _POINTS:
@@ -91,7 +106,7 @@ def _spread(position: np.ndarray) -> np.ndarray:
 
 
 def residuals(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray, seed: int) -> dict[str, Any]:
-    """Return the histogram of prediction - truth and a sample of rows for a scatter plot.
+    """Return the distribution of prediction - truth, alone and by prediction, and of prediction and truth.
 
     Args:
         labels: True values `[rows]`.
@@ -100,7 +115,11 @@ def residuals(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray, seed
         seed: Of the sample.
 
     Returns:
-        `{bins: 51 edges, counts: [50], predicted, actual}`, at most 200 rows in the sample.
+        `{bins: 51 edges, counts: [50], predicted, actual, density, by_predicted}`: at most 200 rows in the
+        sample `predicted`, `actual`; `density` `{edges: 41, counts: [40][40]}`: rows are bins of the truth,
+        columns bins of predictions, from the 0.5th to the 99.5th percentile of both (beyond them: the
+        outer bins); `by_predicted` `{predicted, rows, low, median, high}` for ten groups of rows by
+        prediction: mean prediction, number of rows, 10th, 50th and 90th percentile of the residual.
     """
     counts, edges = np.histogram(outputs - labels, bins=50, weights=weights)
     sample = np.sort(np.random.default_rng(seed).permutation(len(labels))[:_POINTS])
@@ -109,4 +128,29 @@ def residuals(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray, seed
         "counts": [_plain(value) for value in counts],
         "predicted": outputs[sample].tolist(),
         "actual": labels[sample].tolist(),
+        "density": _density(labels, outputs, weights),
+        "by_predicted": _by_predicted(labels, outputs),
     }
+
+
+def _density(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """Count rows on a grid of truth and prediction."""
+    low, high = np.percentile(np.concatenate([labels, outputs]), [0.5, 99.5])
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _GRID + 1)
+    rows, columns = np.clip(labels, low, high), np.clip(outputs, low, high)
+    counts, _, _ = np.histogram2d(rows, columns, bins=[edges, edges], weights=weights)
+    return {"edges": edges.tolist(), "counts": [[_plain(value) for value in row] for row in counts]}
+
+
+def _by_predicted(labels: np.ndarray, outputs: np.ndarray) -> dict[str, list[float]]:
+    """Describe residuals in ten groups of rows, from the lowest predictions to the highest."""
+    order = np.argsort(outputs, kind="stable")
+    found: dict[str, list[float]] = {name: [] for name in ("predicted", "rows", "low", "median", "high")}
+    for part in np.array_split(order, min(10, len(order))):
+        low, median, high = np.percentile(outputs[part] - labels[part], [10, 50, 90])
+        values = (outputs[part].mean(), len(part), low, median, high)
+        for name, value in zip(found, values, strict=True):
+            found[name].append(_plain(float(value)))
+    return found

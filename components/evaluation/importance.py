@@ -7,7 +7,7 @@ import numpy as np
 
 from headrace.data.config import Task
 
-from .metrics import multiclass_metrics, rank, regression_metrics
+from .metrics import multiclass_metrics, rank, regression_metrics, row_log_loss
 
 __all__ = ["permutation_importance"]
 
@@ -21,21 +21,23 @@ def permutation_importance(
     repeats: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Shuffle each raw column in turn and measure the loss.
+    """Shuffle each raw column in turn and measure the loss. Lists and images move as a whole.
 
     Args:
         predict: Raw columns -> `[rows, classes]` or `[rows]`.
-        columns: Raw columns `[rows]` each.
-        labels: Class indices or numbers `[rows]`.
+        columns: Raw columns, `[rows]` or `[rows, longest list]` each.
+        labels: Class indices or numbers `[rows]`, or 0 and 1 `[rows, classes]`.
         weights: `[rows]`.
-        task: What is predicted: judged by auc (binary), log_loss (multiclass) or rmse (regression).
+        task: What is predicted: judged by auc (binary), log_loss (multiclass, multilabel) or rmse
+            (regression).
         repeats: Shuffles per column, >= 1.
         seed: Of the shuffles.
 
     Returns:
         `{feature, metric, drop, std}`, the most important first; `drop` > 0: the model uses the column.
     """
-    metric, better = {"binary": ("auc", 1), "multiclass": ("log_loss", -1), "regression": ("rmse", -1)}[task]
+    metric = {"binary": "auc", "regression": "rmse"}.get(task, "log_loss")
+    better = 1 if metric == "auc" else -1
 
     def measure(values: Mapping[str, np.ndarray]) -> float | None:
         predictions = predict(values).astype(np.float64)
@@ -43,6 +45,9 @@ def permutation_importance(
             return regression_metrics(labels, predictions, weights)["rmse"]
         if task == "multiclass":
             return multiclass_metrics(labels, predictions, weights)[0]["log_loss"]
+        if task == "multilabel":
+            losses = row_log_loss(np.where(labels == 1, predictions, 1 - predictions)).mean(1)
+            return float(weights @ losses / weights.sum())
         return rank(labels == 1, predictions[:, 1], weights).auc
 
     base = measure(columns)

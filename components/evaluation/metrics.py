@@ -15,10 +15,15 @@ __all__ = [
     "binary_confusion",
     "binary_metrics",
     "calibration_bins",
+    "calibration_error",
     "class_metrics",
     "class_metrics_of_counts",
+    "class_table",
     "confusion",
+    "expected_cost",
     "max_f1_threshold",
+    "mean_known",
+    "min_cost_threshold",
     "multiclass_metrics",
     "rank",
     "ratio",
@@ -99,6 +104,36 @@ def max_f1_threshold(ranking: Ranking) -> float:
     return float(np.clip((ranking.scores[best] + below) / 2, 1e-6, 1 - 1e-6))
 
 
+def min_cost_threshold(ranking: Ranking, costs: np.ndarray) -> float:
+    """Return the threshold of least expected cost, half way to the next score on the other side.
+
+    Args:
+        ranking: Rows sorted by score.
+        costs: Cost of each decision `[2, 2]`: rows are true labels, columns predictions, negative first.
+
+    Returns:
+        A number in (0, 1); of equally cheap thresholds the highest.
+    """
+    if not len(ranking.tp):
+        return 0.5
+    tp, fp = np.concatenate([[0.0], ranking.tp]), np.concatenate([[0.0], ranking.fp])
+    tn, fn = fp[-1] - fp, tp[-1] - tp
+    best = int(np.argmin(tn * costs[0, 0] + fp * costs[0, 1] + fn * costs[1, 0] + tp * costs[1, 1]))
+    above = ranking.scores[best - 1] if best else 1.0
+    below = ranking.scores[best] if best < len(ranking.scores) else 0.0
+    return float(np.clip((above + below) / 2, 1e-6, 1 - 1e-6))
+
+
+def expected_cost(matrix: np.ndarray, costs: np.ndarray) -> float | None:
+    """Return the mean cost of a row.
+
+    Args:
+        matrix: Confusion matrix `[classes, classes]`, rows are true labels.
+        costs: Cost of each cell, same shape.
+    """
+    return ratio(float((matrix * costs).sum()), float(matrix.sum()))
+
+
 def row_log_loss(chance: np.ndarray) -> np.ndarray:
     """Return -log of the probability given to the true class, `[rows]`."""
     return -np.log(np.clip(chance, EPSILON, 1 - EPSILON))
@@ -123,7 +158,7 @@ def calibration_bins(
     return total, np.bincount(index, weights * chance, bins), np.bincount(index, weights * hit, bins)
 
 
-def _calibration_error(hit: np.ndarray, chance: np.ndarray, weights: np.ndarray) -> float | None:
+def calibration_error(hit: np.ndarray, chance: np.ndarray, weights: np.ndarray) -> float | None:
     """Expected calibration error: mean over rows of |predicted - observed| of the row's bin."""
     total, predicted, observed = calibration_bins(hit, chance, weights)
     return ratio(np.abs(predicted - observed).sum(), total.sum())
@@ -160,7 +195,7 @@ def binary_metrics(
         "auc": ranking.auc,
         "pr_auc": ranking.average_precision,
         "log_loss": ratio(weights @ row_log_loss(chance), total),
-        "calibration_error": _calibration_error(positive, scores, weights),
+        "calibration_error": calibration_error(positive, scores, weights),
         "calibration": ratio(weights @ scores, weights @ positive),
         "mean_label": ratio(weights @ positive, total),
         "mean_prediction": ratio(weights @ scores, total),
@@ -209,8 +244,8 @@ def class_metrics_of_counts(
 
 def multiclass_metrics(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
-) -> tuple[Metrics, np.ndarray]:
-    """Return metrics of three or more classes and their confusion matrix.
+) -> tuple[Metrics, np.ndarray, list[Ranking]]:
+    """Return metrics of three or more classes, their confusion matrix, and each class against the rest.
 
     `precision`, `recall` and `macro_f1` are unweighted means over classes, `auc` and `pr_auc` means of
     one class against the rest, over classes that some but not all rows have; `f1` is `macro_f1`;
@@ -237,21 +272,67 @@ def multiclass_metrics(
         **values,
         "f1": values["macro_f1"],
         "top_k_accuracy": ratio(weights @ (better < min(5, classes - 1)), total),
-        "auc": _mean([r.auc for r in ranks]),
-        "pr_auc": _mean([r.average_precision for r in ranks if r.auc is not None]),
+        "auc": mean_known([r.auc for r in ranks]),
+        "pr_auc": mean_known([r.average_precision for r in ranks if r.auc is not None]),
         "log_loss": ratio(weights @ row_log_loss(chance), total),
-        "calibration_error": _calibration_error(predicted == labels, scores[rows, predicted], weights),
+        "calibration_error": calibration_error(predicted == labels, scores[rows, predicted], weights),
     }
-    return metrics, matrix
+    return metrics, matrix, ranks
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are there, or None."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
+def class_table(
+    classes: Sequence[str], matrix: np.ndarray, ranks: Sequence[Ranking]
+) -> list[dict[str, float | str | None]]:
+    """Return what was found of each class.
+
+    Args:
+        classes: Label values, K of them.
+        matrix: Confusion matrix `[K, K]`, rows are true labels.
+        ranks: Rows sorted by the score of each class.
+
+    Returns:
+        `{label, rows, predicted, precision, recall, f1, auc, pr_auc}`; `rows` and `predicted` are weights.
+    """
+    hits, true, predicted = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
+    return [
+        {
+            "label": name,
+            "rows": float(true[k]),
+            "predicted": float(predicted[k]),
+            "precision": ratio(hits[k], predicted[k]),
+            "recall": ratio(hits[k], true[k]),
+            "f1": ratio(2 * hits[k], true[k] + predicted[k]),
+            "auc": ranks[k].auc,
+            "pr_auc": ranks[k].average_precision,
+        }
+        for k, name in enumerate(classes)
+    ]
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> float | None:
+    """Return the weighted median; the mean of both middle values where half the weight lies between them."""
+    kept = weights > 0
+    values, weights = values[kept], weights[kept]
+    if not len(values):
+        return None
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    middle = int(np.searchsorted(below, below[-1] / 2))
+    upper = middle + 1 if below[middle] == below[-1] / 2 else middle
+    return float((values[order[middle]] + values[order[upper]]) / 2)
+
+
 def regression_metrics(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> Metrics:
     """Return metrics of a predicted number.
+
+    `bias` is the mean of prediction - truth, `mape` the mean of |error| / |truth| over rows whose truth is
+    not 0, `median_ae` the median of |error|.
 
     Args:
         labels: True values `[rows]`.
@@ -265,10 +346,15 @@ def regression_metrics(labels: np.ndarray, outputs: np.ndarray, weights: np.ndar
     spread = float(np.sum(weights * (labels - mean) ** 2))
     mse = ratio(squared, total)
     explained = ratio(squared, spread)
+    some = labels != 0
+    shares = np.abs(error[some] / labels[some])
     return {
         "example_count": float(len(labels)),
         "rmse": None if mse is None else float(np.sqrt(mse)),
         "mae": ratio(weights @ np.abs(error), total),
+        "median_ae": _median(np.abs(error), weights),
+        "mape": ratio(weights[some] @ shares, weights[some].sum()),
+        "bias": ratio(weights @ error, total),
         "r2": None if explained is None else 1 - explained,
         "calibration": ratio(weights @ outputs, weights @ labels),
         "mean_label": ratio(weights @ labels, total),

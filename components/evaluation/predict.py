@@ -3,14 +3,27 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["LitePath", "SavedModel", "check_predictions"]
+from .rows import BATCH_ROWS, ExampleFiles
 
-_BATCH = 4096
+__all__ = ["LitePath", "SavedModel", "batch_rows", "check_predictions"]
+
+_BATCH_BYTES = 32 << 20
+
+
+def batch_rows(features: Mapping[str, Any]) -> int:
+    """Return how many rows to predict at once, so that their inputs take at most 32 MB: 53 photos of
+    224 x 224 pixels, 4,096 rows of a table.
+
+    Args:
+        features: Content of features.json.
+    """
+    numbers = sum(int(entry["width"]) for entry in features.get("features", ()))
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES // (4 * max(1, numbers))))
 
 
 class SavedModel:
@@ -26,29 +39,32 @@ class SavedModel:
         self._loaded = tf.saved_model.load(folder)
         self._examples: Any = self._loaded.signatures["serving_default"]
 
-    def predict(self, serialized: np.ndarray) -> np.ndarray:
-        """Predict from serialized `tf.Example`, object array `[rows]`.
+    def predict(self, files: ExampleFiles, batch_rows: int) -> np.ndarray:
+        """Predict every row of a split, at most `batch_rows` at once.
 
         Returns:
             float32 `[rows, classes]`, or `[rows]` for regression.
         """
         import tensorflow as tf
 
-        return _in_batches(
-            lambda part: self._examples(examples=tf.constant(serialized[part], tf.string)), len(serialized)
-        )
+        found = [
+            _answer(self._examples(examples=tf.constant(batch, tf.string)))
+            for batch in files.batches(batch_rows)
+        ]
+        return np.concatenate(found).astype(np.float32)
 
-    def classes(self, serialized: np.ndarray) -> tuple[str, ...]:
-        """Return the class names that the model answers with, from one example `[1]`; () for regression."""
+    def classes(self, files: ExampleFiles) -> tuple[str, ...]:
+        """Return the class names that the model answers with, from one example; () for regression."""
         import tensorflow as tf
 
-        answer = self._examples(examples=tf.constant(serialized[:1], tf.string))
+        serialized = next(files.batches(1))
+        answer = self._examples(examples=tf.constant(serialized, tf.string))
         if "classes" not in answer:
             return ()
         return tuple(name.decode() for name in answer["classes"].numpy()[0])
 
-    def predict_raw(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Predict from raw columns, float32 with NaN or text with "" for missing, `[rows]` each.
+    def predict_raw(self, columns: Mapping[str, np.ndarray], batch_rows: int) -> np.ndarray:
+        """Predict from raw columns as `headrace.components.evaluation.rows.model_columns` gives them.
 
         Returns:
             float32 `[rows, classes]`, or `[rows]` for regression.
@@ -56,52 +72,66 @@ class SavedModel:
         import tensorflow as tf
 
         raw: Any = self._loaded.signatures["serving_raw"]
-        rows = len(next(iter(columns.values())))
-        return _in_batches(lambda part: raw(**{n: tf.constant(v[part]) for n, v in columns.items()}), rows)
+        found = []
+        for start in range(0, len(next(iter(columns.values()))), batch_rows):
+            part = {name: values[start : start + batch_rows] for name, values in columns.items()}
+            found.append(_answer(raw(**{name: tf.constant(values) for name, values in part.items()})))
+        return np.concatenate(found).astype(np.float32)
 
 
-def _in_batches(call: Callable[[slice], Mapping[str, Any]], rows: int) -> np.ndarray:
-    """Run a signature over slices of rows and join its scores or outputs."""
-    found = []
-    for start in range(0, rows, _BATCH):
-        answer = call(slice(start, start + _BATCH))
-        found.append(np.asarray(answer["scores" if "scores" in answer else "outputs"]))
-    return np.concatenate(found).astype(np.float32)
+def _answer(outputs: Mapping[str, Any]) -> np.ndarray:
+    """Return the scores or outputs of a signature."""
+    return np.asarray(outputs["scores" if "scores" in outputs else "outputs"])
 
 
 class LitePath:
     """The on-device path: raw rows through the numpy sidecar, then LiteRT.
 
-    All variants of a run share the sidecar, so the rows go through it once.
+    All variants of a run share the sidecar, so every batch goes through it once, then through each of them.
 
     Args:
         sidecars: Folder of preprocessing.json and features.json.
-        columns: Raw columns as a device holds them, `[rows]` each.
         scratch: Folder for bundles.
     """
 
-    def __init__(self, sidecars: str, columns: Mapping[str, Sequence[Any]], scratch: str) -> None:
+    def __init__(self, sidecars: str, scratch: str) -> None:
         self._sidecars = sidecars
-        self._columns = columns
         self._scratch = scratch
-        self._features: dict[str, np.ndarray] | None = None
 
-    def predict(self, name: str, path: str) -> np.ndarray:
-        """Predict all rows with the flatbuffer at `path`, from a bundle as it would be pushed.
+    def predict(
+        self, paths: Mapping[str, str], batches: Iterator[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, np.ndarray | Exception]:
+        """Predict all rows with the flatbuffers at `paths`, from bundles as they would be pushed.
+
+        Args:
+            paths: Variant -> flatbuffer.
+            batches: Raw columns as a device holds them, batch by batch.
 
         Returns:
-            float32 `[rows, classes]`, or `[rows]` for regression.
+            Variant -> float32 `[rows, classes]`, or `[rows]` for regression; or what it failed with.
         """
         from headrace.serving.lite import LiteModel
 
-        model = LiteModel.load(self._bundle(name, path))
-        if self._features is None:
-            self._features = model.preprocessor.transform(self._columns, ignore_unknown=True)
-        features = self._features
-        rows = len(next(iter(features.values())))
-        return _in_batches(
-            lambda part: model.runner.run({name: values[part] for name, values in features.items()}), rows
-        )
+        failed: dict[str, Exception] = {}
+        models: dict[str, Any] = {}
+        for name, path in paths.items():
+            try:
+                models[name] = LiteModel.load(self._bundle(name, path))
+            except Exception as error:  # whatever a runtime raises is evidence against this variant alone
+                failed[name] = error
+        found: dict[str, list[np.ndarray]] = {name: [] for name in models}
+        for columns in batches if models else ():
+            features = next(iter(models.values())).preprocessor.transform(columns, ignore_unknown=True)
+            for name, model in list(models.items()):
+                try:
+                    found[name].append(_answer(model.runner.run(features)))
+                except Exception as error:
+                    failed[name] = error
+                    del models[name]
+            if not models:
+                break
+        done = {name: np.concatenate(found[name]).astype(np.float32) for name in models}
+        return {name: failed[name] if name in failed else done[name] for name in paths}
 
     def _bundle(self, name: str, path: str) -> str:
         folder = os.path.join(self._scratch, name)

@@ -22,10 +22,13 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 from .judge import Judge
 from .metrics import EPSILON, binary_confusion, confusion, row_log_loss
 
-__all__ = ["Record", "clip_scores", "make_record", "tfma_values", "write_record"]
+__all__ = ["Record", "clip_scores", "key_text", "make_record", "tfma_values", "write_record"]
 
 _BUCKETS = 10_000
-_EXTRA = ("f1", "calibration_error", "macro_f1", "weighted_f1", "top_k_accuracy", "r2")
+_EXTRA = (
+    "f1", "calibration_error", "macro_f1", "weighted_f1", "top_k_accuracy", "r2", "median_ae", "mape", "bias",
+    "cost", "subset_accuracy", "hamming_loss", "micro_precision", "micro_recall", "micro_f1",
+)  # fmt: skip
 """Metrics of ours that TFMA has not; written beside its own."""
 
 Values = dict[str, Any]
@@ -38,7 +41,7 @@ class Record:
     Attributes:
         config: What TFMA would have been asked for.
         computations: TFMA's own computations for it.
-        keys: Metric or plot name -> TFMA's key.
+        keys: Metric or plot name, as `key_text` gives it -> TFMA's key.
     """
 
     config: Any
@@ -63,47 +66,67 @@ def make_record(judge: Judge, specs: Sequence[Sequence[str]], *, weighted: bool)
         {
             "modelSpecs": [model],
             "slicingSpecs": [{}, *({"featureKeys": list(spec)} for spec in specs)],
-            "metricsSpecs": [{"metrics": _metrics(judge)}],
+            "metricsSpecs": [{"metrics": _metrics(judge)}, *_label_specs(judge)],
         },
         config_pb2.EvalConfig(),
     )
     computations = metric_specs.to_computations(list(config.metrics_specs), eval_config=config)
-    keys = {key.name: key for one in computations for key in one.keys if not key.name.startswith("_")}
+    keys = {key_text(key): key for one in computations for key in one.keys if not key.name.startswith("_")}
     return Record(config, computations, keys)
 
 
+def key_text(key: Any) -> str:
+    """Return the name of TFMA's key; of a single label with its number, such as "auc[3]"."""
+    number = None if key.sub_key is None else key.sub_key.class_id
+    return str(key.name) if number is None else f"{key.name}[{number}]"
+
+
+_RANKED = ("AUC", "AUCPrecisionRecall")
+_MEANS = ("Calibration", "MeanLabel", "MeanPrediction")
+
+
 def _metrics(judge: Judge) -> list[dict[str, str]]:
+    if judge.task == "multilabel":  # TFMA takes every label of every row as a row of its own
+        names = ["ExampleCount", *_RANKED, "BinaryCrossEntropy", *_MEANS]
+        return [{"className": name} for name in names]
     if judge.task == "regression":
         names = [
             "ExampleCount",
             "MeanSquaredError",
             "MeanAbsoluteError",
-            "Calibration",
-            "MeanLabel",
-            "MeanPrediction",
+            *_MEANS,
         ]
         return [{"className": name} for name in names]
-    if judge.threshold is None:
+    if judge.task == "multiclass":
         names = ["ExampleCount", "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy"]
         return [{"className": name} for name in (*names, "MultiClassConfusionMatrixPlot")]
-    # TFMA flags scores above its threshold, we from the threshold on.
-    below = float(np.nextafter(judge.threshold, 0.0))
-    plain = [
-        "ExampleCount",
-        "AUC",
-        "AUCPrecisionRecall",
-        "BinaryCrossEntropy",
-        "Calibration",
-        "MeanLabel",
-        "MeanPrediction",
-    ]
-    at = ["Precision", "Recall", "ConfusionMatrixAtThresholds"]
+    plain = ["ExampleCount", *_RANKED, "BinaryCrossEntropy", *_MEANS]
     return [
         *({"className": name} for name in plain),
-        *({"className": name, "config": f'"thresholds": [{below!r}]'} for name in at),
-        {"className": "BinaryAccuracy", "config": f'"threshold": {below!r}'},
+        *_at_threshold(judge.threshold or 0.5),
         {"className": "ConfusionMatrixPlot", "config": '"num_thresholds": 100'},
         {"className": "CalibrationPlot", "config": '"num_buckets": 10'},
+    ]
+
+
+def _at_threshold(threshold: float) -> list[dict[str, str]]:
+    # TFMA flags scores above its threshold, we from the threshold on.
+    below = float(np.nextafter(threshold, 0.0))
+    names = ("Precision", "Recall", "ConfusionMatrixAtThresholds")
+    return [
+        *({"className": name, "config": f'"thresholds": [{below!r}]'} for name in names),
+        {"className": "BinaryAccuracy", "config": f'"threshold": {below!r}'},
+    ]
+
+
+def _label_specs(judge: Judge) -> list[dict[str, Any]]:
+    """Return what TFMA is asked of each label on its own."""
+    return [
+        {
+            "binarize": {"classIds": {"values": [k]}},
+            "metrics": [*({"className": name} for name in _RANKED), *_at_threshold(threshold)],
+        }
+        for k, threshold in enumerate(judge.label_thresholds)
     ]
 
 
@@ -141,9 +164,11 @@ def tfma_values(
             }
         )
     scores = clip_scores(predictions[rows])
-    if judge.threshold is None:
+    if judge.task == "multiclass":
         return extra | _multiclass_values(labels, scores, weights)
-    return extra | _binary_values(labels == 1, scores[:, 1], weights, judge.threshold)
+    if judge.task == "multilabel":
+        return extra | _multilabel_values(labels == 1, scores, weights, judge.label_thresholds)
+    return extra | _binary_values(labels == 1, scores[:, 1], weights, judge.threshold or 0.5)
 
 
 def _divide(numerator: float, denominator: float) -> float:
@@ -175,6 +200,20 @@ def _multiclass_values(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
         "sparse_categorical_crossentropy": _divide(weights @ loss, weights.sum()),
         "multi_class_confusion_matrix_plot": plot,
     }
+
+
+def _multilabel_values(
+    wanted: np.ndarray, scores: np.ndarray, weights: np.ndarray, thresholds: Sequence[float]
+) -> Values:
+    count = len(thresholds)
+    every = _binary_values(wanted.ravel(), scores.ravel(), np.repeat(weights, count), 0.5)
+    shared = ("auc", "auc_precision_recall", "binary_crossentropy", "calibration", "mean_label")
+    values = {name: every[name] for name in (*shared, "mean_prediction")}
+    single = ("auc", "auc_precision_recall", "precision", "recall", "binary_accuracy")
+    for k, threshold in enumerate(thresholds):
+        found = _binary_values(wanted[:, k], scores[:, k], weights, threshold)
+        values |= {f"{name}[{k}]": found[name] for name in (*single, "confusion_matrix_at_thresholds")}
+    return values
 
 
 def _rebinned(thresholds: Sequence[float]) -> np.ndarray:

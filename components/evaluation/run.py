@@ -17,12 +17,14 @@ from .bootstrap import Resampler
 from .config import EvaluationConfig
 from .importance import permutation_importance
 from .judge import Judge
-from .metrics import max_f1_threshold, rank
-from .predict import LitePath, SavedModel, check_predictions
-from .rows import Rows, column_texts, device_columns, model_columns, read_rows
+from .predict import LitePath, SavedModel, batch_rows, check_predictions
+from .rows import Rows, check_slices, column_texts, device_columns, model_columns, read_rows
 from .slices import make_slices
+from .thresholds import chosen_on_eval, cost_matrix, label_thresholds, threshold
 
 __all__ = ["run"]
+
+_MOST_IMAGES = 1000  # rows for permutation importance, which holds their files in memory
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,21 @@ class _Inputs:
         """Weights `[rows]`, ones where there are none."""
         return np.ones(len(self.rows)) if self.rows.weights is None else self.rows.weights
 
-    @cached_property
-    def columns(self) -> Mapping[str, np.ndarray]:
-        """Columns that the model reads, as the raw signature takes them."""
-        return model_columns(self.rows.columns, self.ingest["features"])
+    @property
+    def sidecars(self) -> str:
+        """Folder of preprocessing.json and features.json."""
+        return os.path.join(self.context.input("transform_graph"), "headrace")
 
     @cached_property
-    def lite(self) -> LitePath:
-        """What predicts with TF Lite variants."""
-        return LitePath(
-            os.path.join(self.context.input("transform_graph"), "headrace"),
-            device_columns(self.rows.columns, self.ingest["features"]),
-            os.path.join(self.context.temp_dir, "bundles"),
-        )
+    def batch_rows(self) -> int:
+        """Rows predicted at once."""
+        path = os.path.join(self.sidecars, "features.json")
+        return batch_rows(_read_json(path) if os.path.isfile(path) else {})
+
+    @cached_property
+    def costs(self) -> np.ndarray | None:
+        """Cost of each decision `[classes, classes]`, or None."""
+        return cost_matrix(self.config.costs, self.classes)
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -90,6 +94,8 @@ def run(ctx: NodeContext) -> NodeResult:
         "labels": list(given.classes) or None,
         "positive": given.classes[-1] if given.data.task == "binary" else None,
         "threshold": judge.threshold,
+        "label_thresholds": list(judge.label_thresholds) or None,
+        "costs": None if judge.costs is None else judge.costs.tolist(),
         "rows": len(given.rows),
         "slice_specs": [list(spec) for spec in given.config.slices],
         "variants": variants,
@@ -112,45 +118,45 @@ def _read_inputs(ctx: NodeContext) -> _Inputs:
     data = DataConfig.model_validate(ctx.config["data"])
     config = EvaluationConfig.model_validate(ctx.config["evaluation"])
     ingest = _read_json(ctx.input("examples"), "ingest.json")
-    rows = read_rows(ctx.input("examples"), "test", ingest, data)
+    sliced = dict.fromkeys(name for spec in config.slices for name in spec)
+    check_slices({column["name"]: column["type"] for column in ingest["columns"]}, sliced)
+    rows = read_rows(ctx.input("examples"), "test", ingest, data, list(sliced))
     variants = _read_json(ctx.input("variants"), "variants.json")
     if not any(entry["name"] == "float32" for entry in variants):
         variants = [{"name": "float32", "runtime": "tf", "state": "built", "path": None}, *variants]
     return _Inputs(ctx, data, config, int(ctx.config.get("seed", 0)), ingest, rows, variants)
 
 
-def _predict_all(
-    given: _Inputs,
-) -> tuple[list[dict[str, Any] | None], dict[str, np.ndarray], SavedModel | None]:
+Found = dict[str, np.ndarray]
+
+
+def _predict_all(given: _Inputs) -> tuple[list[dict[str, Any] | None], Found, SavedModel | None]:
     """Predict with float32, every other variant and the baseline.
 
     Returns:
         The heads of the results (name, runtime, why there is none), the baseline's last or None; the
         predictions by name; the loaded float32 model, or None where it does not work.
     """
-    found: dict[str, np.ndarray] = {}
+    found: Found = {}
     loaded: list[SavedModel] = []
 
     def float32() -> np.ndarray:
         loaded.append(SavedModel(given.model_folder))
-        return loaded[0].predict(given.rows.serialized)
+        return loaded[0].predict(given.rows.files, given.batch_rows)
 
     baseline = given.context.optional_input("baseline")
     total = len(given.variants) + (baseline is not None)
+    lite = _predict_lite(given)
     heads: list[dict[str, Any] | None] = []
     for number, entry in enumerate(given.variants):
         head = {"name": entry["name"], "runtime": entry["runtime"]}
         if entry.get("state") == "skipped":
             head["skipped"] = entry.get("reason") or "not built"
         else:
-            call = float32 if entry["name"] == "float32" else _predictor(given, entry)
+            call = float32 if entry["name"] == "float32" else _predictor(given, entry, lite)
             head |= _attempt(head["name"], call, given, found)
-        emit(
-            "variant",
-            done=number + 1,
-            total=total,
-            text=f"{head['name']}: predicted {len(given.rows):,} rows",
-        )
+        text = f"{head['name']}: predicted {len(given.rows):,} rows"
+        emit("variant", done=number + 1, total=total, text=text)
         heads.append(head)
     working = loaded[0] if "float32" in found else None
     if baseline is None:
@@ -162,59 +168,86 @@ def _predict_all(
     return [*heads, head], found, working
 
 
-def _attempt(
-    name: str, call: Callable[[], np.ndarray], given: _Inputs, found: dict[str, np.ndarray]
-) -> dict[str, str]:
+def _predict_lite(given: _Inputs) -> dict[str, np.ndarray | Exception]:
+    """Predict with all TF Lite variants at once, since they share what precedes them."""
+    paths = {}
+    for entry in given.variants:
+        if entry["runtime"] == "litert" and entry.get("state") != "skipped":
+            path = os.path.join(given.context.input("variants"), entry["path"])
+            paths[entry["name"]] = os.path.join(path, "model.tflite") if os.path.isdir(path) else path
+    names = given.ingest["features"]
+    batches = given.rows.files.columns(names, given.batch_rows) if paths else iter(())
+    lite = LitePath(given.sidecars, os.path.join(given.context.temp_dir, "bundles"))
+    try:
+        return lite.predict(paths, (device_columns(columns, names) for columns in batches))
+    except Exception as error:  # the sidecar's failure is evidence against all that stand on it
+        return dict.fromkeys(paths, error)
+
+
+def _attempt(name: str, call: Callable[[], np.ndarray], given: _Inputs, found: Found) -> dict[str, str]:
     """Predict and check; a failure becomes a reason, so that the others are judged all the same."""
     try:
         predictions = call()
         check_predictions(predictions, len(given.rows), given.classes)
     except Exception as error:  # whatever a runtime raises is evidence against this variant alone
-        return {
-            "failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        }
+        message = str(error).splitlines()[0] if str(error) else "no message"
+        return {"failed": f"{type(error).__name__}: {message}"}
     found[name] = predictions
     return {}
 
 
-def _predictor(given: _Inputs, entry: Mapping[str, Any]) -> Callable[[], np.ndarray]:
-    path = os.path.join(given.context.input("variants"), entry["path"])
+def _predictor(
+    given: _Inputs, entry: Mapping[str, Any], lite: Mapping[str, np.ndarray | Exception]
+) -> Callable[[], np.ndarray]:
     if entry["runtime"] == "tf":
-        return lambda: SavedModel(path).predict(given.rows.serialized)
-    model = os.path.join(path, "model.tflite") if os.path.isdir(path) else path
-    return lambda: given.lite.predict(entry["name"], model)
+        path = os.path.join(given.context.input("variants"), entry["path"])
+        return lambda: SavedModel(path).predict(given.rows.files, given.batch_rows)
+
+    def on_device() -> np.ndarray:
+        answer = lite[entry["name"]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return on_device
 
 
 def _predict_baseline(folder: str, given: _Inputs) -> np.ndarray:
     model = SavedModel(folder)
-    classes = model.classes(given.rows.serialized)
+    classes = model.classes(given.rows.files)
     if classes != given.classes:
         raise ValueError(f"the baseline must answer with classes {given.classes}. Received: {classes}")
-    return model.predict(given.rows.serialized)
+    return model.predict(given.rows.files, given.batch_rows)
 
 
 def _make_judge(given: _Inputs, slices: Sequence[Any], float32: SavedModel | None) -> Judge:
-    config, threshold = given.config, None
-    if given.data.task == "binary":
-        threshold = 0.5 if config.threshold == "max_f1" else config.threshold
-        if config.threshold == "max_f1" and float32 is not None:
-            threshold = _best_threshold(given, float32)
+    config, task = given.config, given.data.task
+    single, several = _thresholds(given, float32)
     resampler = None
     if config.bootstrap_samples:
         resampler = Resampler(
             len(given.rows), config.bootstrap_samples, config.intervals, given.seed, given.weights
         )
     return Judge(
-        given.data.task, given.classes, given.rows.labels, given.weights, slices, threshold, resampler,
-        config.min_slice_rows, given.seed,
+        task, given.classes, given.rows.labels, given.weights, slices, single, resampler,
+        config.min_slice_rows, given.seed, several, given.costs,
     )  # fmt: skip
 
 
-def _best_threshold(given: _Inputs, float32: SavedModel) -> float:
-    rows = read_rows(given.context.input("examples"), "eval", given.ingest, given.data)
-    scores = float32.predict(rows.serialized)[:, 1].astype(np.float64)
+def _thresholds(given: _Inputs, float32: SavedModel | None) -> tuple[float | None, tuple[float, ...]]:
+    """Return the threshold of a binary decision and those of labels; None and () for other tasks."""
+    config, task = given.config, given.data.task
+    fixed = 0.5 if isinstance(config.threshold, str) else config.threshold
+    if task not in ("binary", "multilabel"):
+        return None, ()
+    if not chosen_on_eval(config) or float32 is None:
+        return (fixed, ()) if task == "binary" else (None, (fixed,) * len(given.classes))
+    rows = read_rows(given.context.input("examples"), "eval", given.ingest, given.data, [])
+    scores = float32.predict(rows.files, given.batch_rows)
     weights = np.ones(len(rows)) if rows.weights is None else rows.weights
-    return max_f1_threshold(rank(rows.labels == 1, scores, weights))
+    if task == "binary":
+        return threshold(config, given.costs, rows.labels, scores, weights), ()
+    return None, label_thresholds(rows.labels, scores, weights)
 
 
 def _judge_entry(
@@ -229,10 +262,14 @@ def _judge_entry(
 def _importance(given: _Inputs, float32: SavedModel | None) -> list[dict[str, Any]]:
     if float32 is None or not given.config.importance_repeats:
         return []
-    chosen = np.random.default_rng(given.seed).permutation(len(given.rows))[: given.config.importance_rows]
-    columns = {name: values[chosen] for name, values in given.columns.items()}
+    names = given.ingest["features"]
+    images = any(given.rows.files.types[name] == "image" for name in names)
+    most = min(given.config.importance_rows, _MOST_IMAGES) if images else given.config.importance_rows
+    chosen = np.sort(np.random.default_rng(given.seed).permutation(len(given.rows))[:most])
     return permutation_importance(
-        float32.predict_raw, columns, given.rows.labels[chosen], given.weights[chosen], given.data.task,
+        lambda columns: float32.predict_raw(columns, given.batch_rows),
+        model_columns(given.rows.files.pick(names, chosen), names),
+        given.rows.labels[chosen], given.weights[chosen], given.data.task,
         given.config.importance_repeats, given.seed,
     )  # fmt: skip
 
@@ -280,7 +317,7 @@ def _finite(value: Any) -> Any:
 
 def _finding(document: Mapping[str, Any]) -> str:
     """Say how many rows and variants, the main metric, what failed."""
-    names = {"binary": "auc", "multiclass": "accuracy", "regression": "rmse"}
+    names = {"binary": "auc", "multiclass": "accuracy", "multilabel": "macro_f1", "regression": "rmse"}
     metric = names[document["task"]]
     judged = [entry for entry in document["variants"] if "metrics" in entry]
     failed = [entry["name"] for entry in document["variants"] if "failed" in entry]

@@ -14,7 +14,7 @@ from .slices import Slice
 
 __all__ = ["write_tfma"]
 
-_MOST_ROWS = 50_000
+_MOST_ROWS = 50_000  # divided by one more than the labels, which TFMA judges one by one
 _MOST_SLICES = 100
 
 Result = Mapping[str, Any]
@@ -95,17 +95,17 @@ def _check(
     Returns:
         The outcome, and TFMA's values of every part where it saw them all.
     """
-    rows = len(judge.labels)
+    rows, most = len(judge.labels), _MOST_ROWS // (1 + len(judge.label_thresholds))
     largest = sorted(range(len(parts)), key=lambda n: -len(parts[n][1]))[: _MOST_SLICES + 1]
     try:
-        if rows <= _MOST_ROWS:
+        if rows <= most:
             chosen, subset, ours = (
                 [parts[n][1] for n in largest],
                 (judge, predictions),
                 [values[n] for n in largest],
             )
         else:
-            subset, chosen = _sample(judge, predictions, [parts[n][1] for n in largest])
+            subset, chosen = _sample(judge, predictions, [parts[n][1] for n in largest], most)
             seen = [place for place, part in enumerate(chosen) if len(part)]
             largest, chosen = [largest[place] for place in seen], [chosen[place] for place in seen]
             ours = [tfma_values(*subset, part, {}) for part in chosen]
@@ -121,16 +121,16 @@ def _check(
         key=lambda found: found[0],
     )
     outcome = _describe(worst, len(subset[0].labels), len(chosen) - 1)
-    whole = rows <= _MOST_ROWS and len(largest) == len(parts)
+    whole = rows <= most and len(largest) == len(parts)
     ordered = dict(zip(largest, theirs, strict=True))
     return outcome, [ordered[n] for n in range(len(parts))] if whole else []
 
 
 def _sample(
-    judge: Judge, predictions: np.ndarray, parts: Sequence[np.ndarray]
+    judge: Judge, predictions: np.ndarray, parts: Sequence[np.ndarray], most: int
 ) -> tuple[tuple[Judge, np.ndarray], list[np.ndarray]]:
-    """Keep evenly spaced rows; slices lose the rows that are not kept."""
-    kept = np.linspace(0, len(judge.labels) - 1, _MOST_ROWS).astype(np.int64)
+    """Keep `most` evenly spaced rows; slices lose the rows that are not kept."""
+    kept = np.linspace(0, len(judge.labels) - 1, max(1, most)).astype(np.int64)
     number = np.full(len(judge.labels), -1)
     number[kept] = np.arange(len(kept))
     smaller = replace(judge, labels=judge.labels[kept], weights=judge.weights[kept], slices=())

@@ -9,8 +9,11 @@ from headrace.data.section import Section
 __all__ = ["CostGate", "GatesConfig", "QualityGate", "ServingGate", "VariantGate"]
 
 Metric = Literal[
-    "accuracy", "auc", "pr_auc", "precision", "recall", "f1", "macro_f1", "log_loss",
-    "calibration_error", "rmse", "mae", "r2",
+    "accuracy", "auc", "pr_auc", "precision", "recall", "f1", "macro_f1", "weighted_f1", "log_loss",
+    "calibration_error", "top_k_accuracy", "cost",
+    "subset_accuracy", "hamming_loss", "micro_precision", "micro_recall", "micro_f1", "micro_auc",
+    "micro_pr_auc",
+    "rmse", "mae", "median_ae", "mape", "bias", "r2",
 ]  # fmt: skip
 
 
@@ -51,11 +54,12 @@ class VariantGate(Section):
     """How far a variant may fall behind float32 on the same rows.
 
     Attributes:
-        metric: Metric compared; `auto` takes `accuracy` for classifiers and `r2` for regression.
+        metric: Metric compared; `auto` takes `accuracy` for classifiers, `macro_f1` for multilabel and `r2`
+            for regression.
         max_drop: Largest loss over all rows, in the metric's unit, >= 0.
         max_slice_drop: Largest loss on any slice with at least `evaluation.min_slice_rows` rows.
-        max_flip_rate: Largest share of rows whose predicted class changes, in [0, 1]; not for
-            regression.
+        max_flip_rate: Largest share of rows whose predicted class changes, or with multilabel of label
+            decisions that change, in [0, 1]; not for regression.
 
     A bound set to null is reported as NO_THRESHOLD.
     """

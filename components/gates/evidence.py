@@ -19,8 +19,10 @@ __all__ = [
     "slice_text",
 ]
 
-LOWER_IS_BETTER = frozenset({"log_loss", "rmse", "mae", "calibration_error"})
-"""Metrics of which less is better; of all others more is."""
+LOWER_IS_BETTER = frozenset(
+    {"log_loss", "rmse", "mae", "median_ae", "mape", "calibration_error", "hamming_loss", "cost"}
+)
+"""Metrics of which less is better; of all others more is, but of `bias`, which is best at 0."""
 
 _MOST_LISTED = 20
 
@@ -43,6 +45,8 @@ class Absent(LookupError):
 
 def loss(metric: str, reference: float, value: float) -> float:
     """Return how much worse `value` is than `reference`, in the metric's unit; negative: better."""
+    if metric == "bias":
+        return abs(value) - abs(reference)
     return value - reference if metric in LOWER_IS_BETTER else reference - value
 
 

@@ -53,7 +53,7 @@ def judge(
         data_gates: Gates of the data, judged before training; they come first in the result.
         gates: Bounds.
         push: Targets.
-        task: `binary`, `multiclass` or `regression`.
+        task: `binary`, `multiclass`, `multilabel` or `regression`.
 
     Returns:
         Every gate. Failing gates of a variant that is not pushed say so in their reason.

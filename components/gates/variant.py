@@ -20,14 +20,14 @@ def judge_variant(rule: VariantGate, name: str, evidence: Evidence, task: str) -
         rule: `gates.variant`.
         name: A variant other than float32.
         evidence: What was measured.
-        task: `binary`, `multiclass` or `regression` (which has no flips).
+        task: `binary`, `multiclass`, `multilabel` or `regression` (which has no flips).
 
     Returns:
         The gates; a single one where the variant was skipped or is not there.
     """
-    metric = rule.metric
+    metric: str = rule.metric
     if metric == "auto":
-        metric = "r2" if task == "regression" else "accuracy"
+        metric = {"regression": "r2", "multilabel": "macro_f1"}.get(task, "accuracy")
     try:
         results, reference = evidence.evaluated(name), evidence.evaluated("float32")
     except Absent as absent:
@@ -39,7 +39,7 @@ def judge_variant(rule: VariantGate, name: str, evidence: Evidence, task: str) -
         drop = replace(drop, reason=f"{drop.reason.removesuffix('.')}; slices {evidence.too_small(small)}.")
     gates = [drop, *_slice_drops(metric, rule.max_slice_drop, name, evidence, reference)]
     if task != "regression":
-        gates.append(_flips(rule.max_flip_rate, name, results))
+        gates.append(_flips(rule.max_flip_rate, name, results, task))
     return gates
 
 
@@ -93,8 +93,8 @@ def _slice_drops(
     return [Gate("variant", title, "PASS", reason, name, worst.slice, worst.bound, worst.value)]
 
 
-def _flips(most: float | None, name: str, results: Json) -> Gate:
-    """Judge the share of rows whose predicted class differs from float32's."""
+def _flips(most: float | None, name: str, results: Json, task: str) -> Gate:
+    """Judge the share of rows whose predicted class, or of labels whose decision, differs from float32's."""
     if most is None:
         return Gate("variant", "flip_rate", "NO_THRESHOLD", "`gates.variant.max_flip_rate` is null.", name)
     bound = Bound("<=", most)
@@ -102,5 +102,6 @@ def _flips(most: float | None, name: str, results: Json) -> Gate:
     if value is None:
         return Gate("variant", "flip_rate", "FAIL", "the flip rate was not measured.", name, None, bound)
     holds = bound.holds(value)
-    reason = f"{value:.3%} of the rows get another class than from float32; at most {most:.3%} is allowed."
+    what = "label decisions are others" if task == "multilabel" else "rows get another class"
+    reason = f"{value:.3%} of the {what} than from float32; at most {most:.3%} is allowed."
     return Gate("variant", "flip_rate", "PASS" if holds else "FAIL", reason, name, None, bound, value)

@@ -45,6 +45,10 @@ def make_table(task: str, seed: int) -> list[dict[str, Any]]:
         label: Any = float(np.float32(signal + 0.1 * random.normal()))
         if task == "binary":
             label = "yes" if random.random() < 1 / (1 + np.exp(-signal)) else "no"
+        if task == "multilabel":
+            label = "|".join(
+                name for name, z in zip("abc", (signal, -signal, 1.0), strict=True) if random.normal() < z
+            )
         if task == "multiclass":
             label = "abc"[int(np.clip(signal + random.normal(), 0, 2))]
         rows.append(
@@ -72,6 +76,9 @@ class Model(tf.Module):
         if self.task == "regression":
             return {"outputs": z}
         k = tf.range(len(self.classes), dtype=tf.float32)
+        if self.task == "multilabel":
+            scores = tf.sigmoid(z[:, None] * (1 - 2 * k[None, :]) / (1 + k[None, :]))
+            return {"scores": scores, "classes": tf.tile([self.classes], [tf.shape(z)[0], 1])}
         scores = tf.nn.softmax(z[:, None] * k[None, :] - k[None, :] ** 2 / 2 * (len(self.classes) - 2))
         return {"scores": scores, "classes": tf.tile([self.classes], [tf.shape(z)[0], 1])}
 
@@ -97,7 +104,7 @@ def save_model(folder: Path, task: str, classes: Sequence[str], bias: float = 0.
 
 
 def classes_of(task: str) -> list[str]:
-    return {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"], "regression": []}[task]
+    return {"binary": ["no", "yes"], "regression": []}.get(task, ["a", "b", "c"])
 
 
 class Workspace:
@@ -257,6 +264,53 @@ def test_other_tasks(task: str, tmp_path: Path) -> None:
         matrix = sk.confusion_matrix(truth, predictions.argmax(1), sample_weight=weights)
         assert entry["confusion_matrix"]["matrix"] == matrix.tolist()
     assert (tmp_path / "out/tfma/int8_weights/eval_config.json").is_file()
+
+
+def test_labels_are_judged_one_by_one(tmp_path: Path) -> None:
+    work = Workspace(tmp_path, "multilabel")
+    work.weight = "weight"
+    work.config |= {"threshold": "max_f1", "importance_repeats": 1}
+    work.add_saved_model("int8_weights", 0.05)
+    found = work.evaluate()
+    assert found["tfma"]["state"] == "PASS", found["tfma"]
+    limits = np.array(found["label_thresholds"])
+    assert found["threshold"] is None
+    truth = np.array([[name in label.split("|") for name in "abc"] for label in work.values("label")])
+    for entry in found["variants"]:
+        scores = np.load(tmp_path / f"out/predictions/{entry['name']}.npy")
+        expected = sk.multilabel_confusion_matrix(
+            truth, scores >= limits, sample_weight=work.values("weight")
+        )
+        assert [part["matrix"] for part in entry["label_matrices"]] == expected.tolist()
+        assert [part["label"] for part in entry["per_class"]] == ["a", "b", "c"]
+        assert entry["confusion_matrix"] is None
+        part = next(s for s in entry["slices"] if s["keys"] == {"carrier": "UA"})
+        inside = np.array(work.values("carrier")) == "UA"
+        rows = np.array(work.values("weight"))[inside]
+        share = sk.hamming_loss(truth[inside], (scores >= limits)[inside], sample_weight=rows)
+        assert part["metrics"]["hamming_loss"] == pytest.approx(share)
+        assert part["intervals"]["macro_f1"][0] < part["metrics"]["macro_f1"]
+    assert found["variants"][1]["agreement"]["flip_rate"] < 0.1
+    assert found["importance"][0]["feature"] == "delay"
+    loaded = tf.saved_model.load(str(tmp_path / "model/Format-Serving"))
+    answer = loaded.signatures["serving_default"](tf.constant([encode(row) for row in work.tables["eval"]]))
+    scores, rows = answer["scores"].numpy()[:, 0], [row["weight"] for row in work.tables["eval"]]
+    truth = np.array(["a" in row["label"].split("|") for row in work.tables["eval"]])
+    best = max(sk.f1_score(truth, scores >= value, sample_weight=rows) for value in scores)
+    assert sk.f1_score(truth, scores >= limits[0], sample_weight=rows) == pytest.approx(best)
+
+
+def test_costs_choose_the_threshold_and_are_a_metric(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    work.config |= {"threshold": "min_cost", "costs": {"yes": {"no": 4}}, "slices": [["carrier"]]}
+    found = work.evaluate()
+    assert found["costs"] == [[0, 1], [4, 0]]
+    assert found["threshold"] < 0.4  # a miss costs four times a false alarm
+    (tn, fp), (fn, tp) = found["variants"][0]["confusion_matrix"]["matrix"]
+    assert found["variants"][0]["metrics"]["cost"] == pytest.approx((fp + 4 * fn) / (tn + fp + fn + tp))
+    low, high = found["variants"][0]["intervals"]["cost"]
+    assert low < found["variants"][0]["metrics"]["cost"] < high
+    assert all("cost" in part["metrics"] for part in found["variants"][0]["slices"])
 
 
 def write_lite(root: Path, work: Workspace) -> None:

@@ -9,12 +9,18 @@ from headrace.components.evaluation.curves import binary_curves, counts_over_thr
 from headrace.components.evaluation.judge import Judge, agreement
 from headrace.components.evaluation.metrics import (
     binary_metrics,
+    class_table,
+    expected_cost,
     max_f1_threshold,
+    min_cost_threshold,
     multiclass_metrics,
     rank,
     regression_metrics,
 )
+from headrace.components.evaluation.multilabel import multilabel_metrics
 from headrace.components.evaluation.slices import Slice, make_slices
+from headrace.components.evaluation.thresholds import cost_matrix
+from headrace.data.errors import ConfigError
 
 
 def binary_rows(rows: int = 500, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,7 +75,7 @@ def test_multiclass_metrics_match_scikit_learn() -> None:
     scores[np.arange(300), labels] += 0.3
     scores /= scores.sum(1, keepdims=True)
     weights = random.random(300)
-    found, matrix = multiclass_metrics(labels, scores, weights)
+    found, matrix, _ = multiclass_metrics(labels, scores, weights)
     predicted = scores.argmax(1)
     expected = {
         "accuracy": sk.accuracy_score(labels, predicted, sample_weight=weights),
@@ -96,6 +102,108 @@ def test_regression_metrics_match_scikit_learn() -> None:
     assert found["rmse"] == pytest.approx(mse**0.5)
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(labels, outputs, sample_weight=weights))
     assert found["r2"] == pytest.approx(sk.r2_score(labels, outputs, sample_weight=weights))
+    mape = sk.mean_absolute_percentage_error(labels, outputs, sample_weight=weights)
+    assert found["mape"] == pytest.approx(mape)
+    assert found["bias"] == pytest.approx(np.average(outputs - labels, weights=weights))
+    plain = regression_metrics(labels, outputs, np.ones(200))
+    assert plain["median_ae"] == pytest.approx(sk.median_absolute_error(labels, outputs))
+    doubled = regression_metrics(labels[:9], outputs[:9], np.array([2.0, *[1.0] * 8]))
+    repeated = sk.median_absolute_error(np.append(labels[:9], labels[0]), np.append(outputs[:9], outputs[0]))
+    assert doubled["median_ae"] == pytest.approx(repeated)
+
+
+def test_mape_leaves_out_labels_of_zero() -> None:
+    found = regression_metrics(np.array([0.0, 2.0, -4.0]), np.array([5.0, 3.0, -4.0]), np.ones(3))
+    assert found["mape"] == pytest.approx(0.25)
+    assert regression_metrics(np.zeros(2), np.ones(2), np.ones(2))["mape"] is None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_multilabel_metrics_match_scikit_learn(weighted: bool) -> None:
+    random = np.random.default_rng(11)
+    scores = random.random((400, 3))
+    labels = (random.random((400, 3)) < scores**2).astype(int)
+    weights = random.random(400) if weighted else np.ones(400)
+    limits = np.array([0.3, 0.5, 0.6])
+    found, matrices, table = multilabel_metrics("abc", labels, scores, weights, limits)
+    given = (scores >= limits).astype(int)
+    expected = {
+        "subset_accuracy": sk.accuracy_score(labels, given, sample_weight=weights),
+        "hamming_loss": sk.hamming_loss(labels, given, sample_weight=weights),
+        "log_loss": np.mean(
+            [sk.log_loss(labels[:, k], scores[:, k], sample_weight=weights) for k in range(3)]
+        ),
+        "weighted_f1": sk.f1_score(labels, given, average="weighted", sample_weight=weights),
+    }
+    for average in ("micro", "macro"):
+        prefix = "micro_" if average == "micro" else ""
+        scored = {
+            f"{prefix}precision": sk.precision_score,
+            f"{prefix}recall": sk.recall_score,
+            f"{average}_f1": sk.f1_score,
+        }
+        for name, function in scored.items():
+            expected[name] = function(labels, given, average=average, sample_weight=weights)
+        expected[f"{prefix}auc"] = sk.roc_auc_score(labels, scores, average=average, sample_weight=weights)
+        expected[f"{prefix}pr_auc"] = sk.average_precision_score(
+            labels, scores, average=average, sample_weight=weights
+        )
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+    assert matrices == pytest.approx(sk.multilabel_confusion_matrix(labels, given, sample_weight=weights))
+    second = {name: table[1][name] for name in ("label", "threshold", "f1", "auc", "accuracy")}
+    assert second == pytest.approx(
+        {
+            "label": "b",
+            "threshold": 0.5,
+            "f1": sk.f1_score(labels[:, 1], given[:, 1], sample_weight=weights),
+            "auc": sk.roc_auc_score(labels[:, 1], scores[:, 1], sample_weight=weights),
+            "accuracy": sk.accuracy_score(labels[:, 1], given[:, 1], sample_weight=weights),
+        }
+    )
+
+
+def test_a_label_that_nobody_has_is_left_out_of_means() -> None:
+    labels, scores = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
+    found, _, table = multilabel_metrics("ab", labels, scores, np.ones(2), np.array([0.5, 0.5]))
+    assert (found["macro_f1"], found["auc"], found["subset_accuracy"]) == (1.0, 1.0, 1.0)
+    assert table[1]["f1"] is None
+
+
+def test_class_table_matches_scikit_learn() -> None:
+    random = np.random.default_rng(12)
+    labels, scores = random.integers(0, 3, 200), random.dirichlet(np.ones(3), 200)
+    _, matrix, ranks = multiclass_metrics(labels, scores, np.ones(200))
+    table = class_table("abc", matrix, ranks)
+    expected = sk.precision_recall_fscore_support(labels, scores.argmax(1))
+    for name, values in zip(("precision", "recall", "f1", "rows"), expected, strict=True):
+        assert [row[name] for row in table] == pytest.approx(values.tolist())
+    assert table[2]["auc"] == pytest.approx(sk.roc_auc_score(labels == 2, scores[:, 2]))
+
+
+def test_min_cost_threshold_is_the_cheapest_of_all() -> None:
+    positive, scores, weights = binary_rows()
+    costs = np.array([[0.0, 1.0], [8.0, -0.5]])
+    threshold = min_cost_threshold(rank(positive, scores, weights), costs)
+    paid = [
+        float((sk.confusion_matrix(positive, scores >= t, sample_weight=weights) * costs).sum())
+        for t in (*np.unique(scores), 1.1)
+    ]
+    matrix = sk.confusion_matrix(positive, scores >= threshold, sample_weight=weights)
+    assert float((matrix * costs).sum()) == pytest.approx(min(paid))
+    assert expected_cost(matrix, costs) == pytest.approx(min(paid) / weights.sum())
+    worthless = np.array([[0.0, 9.0], [0.0, 9.0]])  # every alarm costs: none is given
+    assert min_cost_threshold(rank(positive, scores * 0.9, weights), worthless) > scores.max() * 0.9
+
+
+def test_costs_name_classes() -> None:
+    costs = cost_matrix({"sick": {"well": 10}, "well": {"sick": 2.5, "well": -1}}, ("well", "sick"))
+    assert costs is not None
+    assert costs.tolist() == [[-1, 2.5], [10, 0]]
+    assert cost_matrix({}, ("a", "b")) is None
+    with pytest.raises(ConfigError, match=r"must name classes: a, b. Received: c \(evaluation.costs\)"):
+        cost_matrix({"a": {"c": 1}}, ("a", "b"))
+    with pytest.raises(ConfigError, match="needs a binary or multiclass task"):
+        cost_matrix({"a": {"c": 1}}, ())
 
 
 def test_max_f1_threshold_is_the_best_of_all() -> None:
@@ -141,6 +249,23 @@ def test_residuals_count_every_row() -> None:
     labels = np.arange(300.0)
     found = residuals(labels, labels + np.sin(labels), np.ones(300), seed=1)
     assert (len(found["bins"]), sum(found["counts"]), len(found["actual"])) == (51, 300, 200)
+    density = np.array(found["density"]["counts"])
+    assert (density.shape, density.sum(), len(found["density"]["edges"])) == ((40, 40), 300, 41)
+    inside = slice(1, -1)  # the outer bins hold what lies beyond
+    edges = found["density"]["edges"]
+    expected, _, _ = np.histogram2d(labels, labels + np.sin(labels), bins=[edges, edges])
+    assert density[inside, inside].tolist() == expected[inside, inside].tolist()
+    grouped = found["by_predicted"]
+    assert grouped["rows"] == [30] * 10
+    last = np.sort(labels + np.sin(labels))[-30:]
+    assert grouped["predicted"][-1] == pytest.approx(last.mean())
+
+
+def test_flips_of_labels_are_counted_one_by_one() -> None:
+    reference = np.array([[0.6, 0.4], [0.2, 0.8]], np.float32)
+    other = np.array([[0.4, 0.4], [0.2, 0.6]], np.float32)
+    found = agreement(other, reference, np.array([0.5, 0.7]))
+    assert found["flip_rate"] == 0.5  # two of the four decisions
 
 
 def reference_interval(positive: np.ndarray, scores: np.ndarray, metric: str) -> tuple[float, float]:
@@ -177,8 +302,14 @@ def test_intervals_of_other_tasks_hold_the_value() -> None:
     scores = random.dirichlet(np.ones(3), 600)
     weights = resampler._weights[rows].astype(float)
     exact = multiclass_metrics(labels, scores, weights)[0]
-    intervals = resampler.multiclass(rows, labels, scores, exact)
-    assert set(intervals) >= {"accuracy", "macro_f1", "weighted_f1", "log_loss"}
+    intervals, each = resampler.multiclass(rows, labels, scores, exact)
+    assert set(intervals) >= {"accuracy", "macro_f1", "weighted_f1", "log_loss", "auc", "top_k_accuracy"}
+    table = class_table(
+        "abc", multiclass_metrics(labels, scores, weights)[1], [rank(labels == 0, scores[:, 0], weights)] * 3
+    )
+    for row, limits in zip(table, each, strict=True):
+        assert all(low <= row[name] <= high for name, (low, high) in limits.items())  # type: ignore[operator]
+        assert set(limits) == {"precision", "recall", "f1"}
     values = random.normal(1e6, 5, 600)
     outputs = values + random.normal(size=600)
     numbers = regression_metrics(values, outputs, weights)
@@ -186,6 +317,22 @@ def test_intervals_of_other_tasks_hold_the_value() -> None:
         f"regression {k}": v for k, v in resampler.regression(rows, values, outputs, numbers).items()
     }
     exact |= {f"regression {k}": v for k, v in numbers.items()}
+    sets, chances = (random.random((600, 4)) < 0.3).astype(int), random.random((600, 4))
+    limits = np.full(4, 0.5)
+    several, _, _ = multilabel_metrics("abcd", sets, chances, weights, limits)
+    intervals |= {
+        f"labels {k}": v
+        for k, v in resampler.multilabel(rows, sets == 1, chances, limits, several)[0].items()
+    }
+    exact |= {f"labels {k}": v for k, v in several.items()}
+    wanted = {
+        "labels micro_f1",
+        "labels auc",
+        "labels hamming_loss",
+        "regression median_ae",
+        "regression mape",
+    }
+    assert wanted <= intervals.keys()
     assert all(low <= exact[name] <= high for name, (low, high) in intervals.items())  # type: ignore[operator]
 
 

@@ -38,6 +38,10 @@ def make_judge(task: Any, *, weighted: bool = False) -> tuple[Judge, np.ndarray,
         labels = random.normal(3, 1, ROWS)
         classes: tuple[str, ...] = ()
         predictions = (labels + random.normal(size=ROWS)).astype(np.float32)
+    elif task == "multilabel":
+        classes = ("a", "b", "c")
+        predictions = random.random((ROWS, 3)).astype(np.float32)
+        labels = (random.random((ROWS, 3)) < predictions).astype(np.int64)
     else:
         classes = ("n", "y") if task == "binary" else ("a", "b", "c")
         predictions = random.dirichlet(np.ones(len(classes)), ROWS).astype(np.float32)
@@ -48,7 +52,8 @@ def make_judge(task: Any, *, weighted: bool = False) -> tuple[Judge, np.ndarray,
         predictions[:3] = [[0, 1], [1, 0], [0.7, 0.3]]  # the ends, and one on the threshold
     threshold = float(np.float32(0.3)) if task == "binary" else None
     slices = make_slices(texts, SPECS)
-    judge = Judge(task, classes, labels, weights, slices, threshold, None, 10, 0)
+    limits = (0.3, 0.5, 0.7) if task == "multilabel" else ()
+    judge = Judge(task, classes, labels, weights, slices, threshold, None, 10, 0, limits)
     return judge, predictions, texts
 
 
@@ -97,7 +102,8 @@ def loaded(folder: Path) -> dict[Any, dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("task", "weighted"), [("binary", False), ("binary", True), ("multiclass", True), ("regression", True)]
+    ("task", "weighted"),
+    [("binary", False), ("binary", True), ("multiclass", True), ("multilabel", True), ("regression", True)],
 )
 def test_files_hold_what_tfma_writes(task: str, weighted: bool, tmp_path: Path) -> None:
     judge, predictions, texts = make_judge(task, weighted=weighted)
