@@ -238,6 +238,7 @@ GRAPH: tuple[Node, ...] = (
         inputs=(
             Input("examples", "ingest", "examples"),
             Input("gates", "gates", "gates"),
+            Input("evaluation", "evaluation", "evaluation"),
             Input("model", "trainer", "model"),
             Input("variants", "variants", "variants"),
             Input("infra", "infra", "infra"),

@@ -55,7 +55,7 @@ def _without_notices() -> Iterator[None]:
 
 
 def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
-    """Return one JSON object a row: `scores` by class or `output`, and the predicted class.
+    """Return one JSON object a row: `scores` by class or `output`, and the class at the judged threshold.
 
     Args:
         path: Bundle folder, or a folder of its versions.
@@ -64,6 +64,7 @@ def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
     Raises:
         ConfigError: If a line is no JSON object or a value does not fit.
     """
+    from headrace.serving.decision import decide
     from headrace.serving.lite import LiteModel
 
     model = LiteModel.load(str(find_bundle(path)))
@@ -89,10 +90,11 @@ def predict_lines(path: str, lines: Iterable[str]) -> Iterator[str]:
     if "scores" in result:
         classes = [str(name) for name in result["classes"][0]]
         for scores in result["scores"]:
-            best = max(range(len(classes)), key=lambda i: scores[i])
+            several = model.label["task"] == "multilabel"
+            (decided,) = decide([scores], model.label)
             yield json.dumps(
                 {
-                    "class": classes[best],
+                    "classes" if several else "class": decided,
                     "scores": {c: round(float(s), 6) for c, s in zip(classes, scores, strict=True)},
                 }
             )

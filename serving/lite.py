@@ -104,6 +104,7 @@ class LiteModel:
     def __init__(self, runner: LiteRunner, preprocessor: Preprocessor, label: Mapping[str, Any]) -> None:
         self.runner = runner
         self.preprocessor = preprocessor
+        self.label = dict(label)
         self.classes: tuple[str, ...] = tuple(label["classes"] or ())
 
     @classmethod

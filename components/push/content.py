@@ -7,12 +7,14 @@ from typing import Any
 
 from headrace.data.errors import HeadraceError
 
-__all__ = ["lite_files", "serving_files"]
+__all__ = ["label_of", "lite_files", "serving_files"]
 
 _EXTRA = "assets.extra"
 
 
-def serving_files(model: Path, variants: Path, infra: Path, variant: str) -> dict[str, Path | bytes]:
+def serving_files(
+    model: Path, variants: Path, infra: Path, variant: str, label: Mapping[str, Any]
+) -> dict[str, Path | bytes]:
     """List the files of a TF Serving version.
 
     Args:
@@ -20,9 +22,10 @@ def serving_files(model: Path, variants: Path, infra: Path, variant: str) -> dic
         variants: The variants artifact, for any other variant.
         infra: The infra artifact: golden values and warm-up requests.
         variant: Name of a SavedModel variant.
+        label: Name, task, classes and decision threshold, for clients.
 
     Returns:
-        Relative POSIX path -> file.
+        Relative POSIX path -> file or content.
     """
     root = model / "Format-Serving" if variant == "float32" else variants / _variant_path(variants, variant)
     files: dict[str, Path | bytes] = {
@@ -31,10 +34,13 @@ def serving_files(model: Path, variants: Path, infra: Path, variant: str) -> dic
     _require(root / "saved_model.pb")
     files[f"{_EXTRA}/tf_serving_warmup_requests"] = _require(infra / "warmup" / "tf_serving_warmup_requests")
     files[f"{_EXTRA}/headrace_golden.json"] = _require(infra / "golden_raw.json")
+    files[f"{_EXTRA}/labels.json"] = _encode(label)
     return files
 
 
-def lite_files(transform_graph: Path, variants: Path, infra: Path, variant: str) -> dict[str, Path | bytes]:
+def lite_files(
+    transform_graph: Path, variants: Path, infra: Path, variant: str, label: Mapping[str, Any]
+) -> dict[str, Path | bytes]:
     """List the files of a TF Lite bundle.
 
     Args:
@@ -42,6 +48,7 @@ def lite_files(transform_graph: Path, variants: Path, infra: Path, variant: str)
         variants: The variants artifact.
         infra: The infra artifact: golden outputs.
         variant: Name of a TF Lite variant.
+        label: Name, task, classes and decision threshold.
 
     Returns:
         Relative POSIX path -> file or content.
@@ -53,9 +60,20 @@ def lite_files(transform_graph: Path, variants: Path, infra: Path, variant: str)
     return {
         "model.tflite": _require(model),
         "preprocessing.json": _require(sidecars / "preprocessing.json"),
-        "labels.json": _encode(_read_json(sidecars / "features.json")["label"]),
+        "labels.json": _encode(label),
         "golden.json": _encode(_lite_golden(sidecars / "golden.json", infra)),
     }
+
+
+def label_of(transform_graph: Path, evaluation: Path) -> dict[str, Any]:
+    """Return what clients are told of the label: `{name, task, classes, threshold}`.
+
+    `threshold` is the score from which the gates called a row positive (multilabel: one a class); null where
+    the largest score decides.
+    """
+    label: dict[str, Any] = _read_json(transform_graph / "headrace" / "features.json")["label"]
+    judged = _read_json(evaluation / "evaluation.json")
+    return label | {"threshold": judged.get("label_thresholds") or judged.get("threshold")}
 
 
 def _lite_golden(golden: Path, infra: Path) -> dict[str, Any]:

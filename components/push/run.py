@@ -11,7 +11,7 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import ConfigError, GateRejected
 
 from .config import PushConfig
-from .content import lite_files, serving_files
+from .content import label_of, lite_files, serving_files
 from .manifest import Side
 from .publish import Bundle, Published, publish
 
@@ -57,12 +57,13 @@ def run(ctx: NodeContext) -> NodeResult:
 def _bundles(ctx: NodeContext, targets: Mapping[str, str | None], gates: list[Gate]) -> dict[Side, Bundle]:
     """Gather the content of every target."""
     variants, infra = Path(ctx.input("variants")), Path(ctx.input("infra"))
+    label = label_of(Path(ctx.input("transform_graph")), Path(ctx.input("evaluation")))
     bundles: dict[Side, Bundle] = {}
     if serving := targets.get("serving"):
-        files = serving_files(Path(ctx.input("model")), variants, infra, serving)
+        files = serving_files(Path(ctx.input("model")), variants, infra, serving, label)
         bundles["serving"] = Bundle(serving, files, _relevant(gates, serving))
     if lite := targets.get("lite"):
-        files = lite_files(Path(ctx.input("transform_graph")), variants, infra, lite)
+        files = lite_files(Path(ctx.input("transform_graph")), variants, infra, lite, label)
         bundles["lite"] = Bundle(lite, files, _relevant(gates, lite))
     return bundles
 

@@ -39,6 +39,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
     put("transform_graph/headrace/preprocessing.json", {"features": []})
     label = {"name": "late", "task": "binary", "classes": ["0", "1"]}
     put("transform_graph/headrace/features.json", {"label": label})
+    put("evaluation/evaluation.json", {"threshold": 0.3})
     put("transform_graph/headrace/golden.json", {"inputs": rows, "transformed": {"month": [[1.0]]}})
     put(
         "gates/verdict.json",
@@ -52,7 +53,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
             Gate("cost", "size_bytes", "PASS", "small.", "tflite_int8"),
         ],
     )
-    names = ("examples", "gates", "model", "variants", "infra", "transform_graph")
+    names = ("examples", "gates", "evaluation", "model", "variants", "infra", "transform_graph")
     config = {
         "push": {"serving": serving},
         "name": "flights",
@@ -72,6 +73,7 @@ def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: st
     root = tmp_path / "push/serving/flights/1"
     assert sorted(e.path for e in file_entries(root)) == [
         "assets.extra/headrace_golden.json",
+        "assets.extra/labels.json",
         "assets.extra/tf_serving_warmup_requests",
         "assets/vocabulary",
         "saved_model.pb",
@@ -90,7 +92,9 @@ def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: st
         "transformed": {"month": [[1.0]]},
         "outputs": {"scores": [[0.25, 0.75]]},
     }
-    assert json.loads((lite / "labels.json").read_text())["classes"] == ["0", "1"]
+    told = {"name": "late", "task": "binary", "classes": ["0", "1"], "threshold": 0.3}
+    assert json.loads((lite / "labels.json").read_text()) == told
+    assert json.loads((root / "assets.extra/labels.json").read_text()) == told
     manifest = read_manifest(root)
     assert manifest is not None
     # printf 'i9\nd9' | sha256sum
