@@ -155,7 +155,8 @@ class DataConfig(Section):
     """Rows, columns and splits.
 
     Attributes:
-        path: A file, a folder or a glob; relative paths start at the config file's folder.
+        path: A file, a folder or a glob; relative paths start at the config file's folder. Of a path with
+            {YYYY}, {MM} and {DD}, or with {SPAN}, the newest is taken; with a {VERSION} its newest version.
         format: File format; `auto` decides by extension (.csv, .tsv, .csv.gz, .parquet, .tfrecord,
             .tfrecord.gz). `images`: `path` is a folder with a folder of JPEG and PNG files for each
             class; its columns are `image`, `path` (below that folder) and the label.
@@ -193,6 +194,18 @@ class DataConfig(Section):
     weight: str | None = None
     split: Split = HashSplit()
     shards: Annotated[int, Field(ge=1, le=1024)] = 4
+
+    @model_validator(mode="after")
+    def _windows_fit_split(self) -> "DataConfig":
+        # Windows share rows, so that dealing them out one by one would show training the test rows.
+        if self.windows is not None and isinstance(self.split, HashSplit):
+            key = self.split.key
+            if not key or not {*key} <= {*self.windows.group}:
+                raise ValueError(
+                    "with `windows` the split must be by time, by a column, or by a hash of columns in "
+                    f"`windows.group`. Received: a hash split with key {list(key)}"
+                )
+        return self
 
     @field_validator("split", mode="before")
     @classmethod

@@ -13,9 +13,10 @@ from .derived import packed_columns, unpacked, unwindowed
 from .errors import ConfigError, HeadraceError
 from .readers.csv import parse_options, read_header
 from .readers.csv_faults import explain
-from .readers.files import READ_ERRORS, delimiter_of, find_files, format_of, open_bytes
+from .readers.files import READ_ERRORS, data_path, delimiter_of, find_files, format_of, open_bytes
 from .readers.folder import IMAGE, PATH, class_of
 from .readers.parquet import check_types, read_schema
+from .readers.tfrecord import check_examples, example_names
 from .readers.values import first_true, unfit_for_number
 
 __all__ = ["Source", "check_source", "column_names"]
@@ -55,14 +56,17 @@ def check_source(data: DataConfig, plan: ColumnPlan, folder: str = "") -> Source
     columns = unpacked(data, unwindowed(data, plan.read))
     paths = find_files(data, folder)
     if data.format == "images":
-        return _check_folder(os.path.join(folder, os.path.expanduser(data.path)), paths, data, plan)
+        return _check_folder(data_path(data, folder), paths, data, plan)
     names: list[str] = []
     for path in paths:
         found = column_names(path, data)
         _check_names(path, found, data, plan)
         names = names or found
-        if format_of(path, data) == "parquet":
+        kind = format_of(path, data)
+        if kind == "parquet":
             check_types(path, read_schema(path)[0], columns)
+        elif kind == "tfrecord":
+            check_examples(path, data, columns)
     for path in paths[:_MAX_PEEKED]:
         if format_of(path, data) == "csv":
             _check_first_rows(path, data, columns)
@@ -103,6 +107,8 @@ def column_names(path: str, data: DataConfig) -> list[str]:
         if rows == 0:
             raise ConfigError(f"a data file must have rows. Received: a schema and no rows ({path})")
         return list(schema.names)
+    if format_of(path, data) == "tfrecord":
+        return example_names(path)
     try:
         with open_bytes(path) as stream:
             head = stream.read(_HEAD_BYTES)

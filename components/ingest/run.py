@@ -15,9 +15,10 @@ import pyarrow as pa
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.columns import ColumnPlan, plan_columns
 from headrace.data.config import SPLITS, DataConfig
+from headrace.data.derived import unwindowed
 from headrace.data.errors import DataRejected, EnvironmentProblem
 from headrace.data.readers.block import Corrupt
-from headrace.data.readers.rows import read_blocks
+from headrace.data.readers.rows import read_blocks, referenced_files
 from headrace.data.readers.values import ARROW_TYPES
 from headrace.data.source import Source, check_source
 
@@ -26,6 +27,7 @@ from .labels import LabelTally
 from .shuffle import Spill, bucket_count
 from .split import assign_splits
 from .tfrecord import write_shards
+from .windows import CutWindows, WindowRows
 
 __all__ = ["Ingested", "ingest", "run"]
 
@@ -45,6 +47,7 @@ class Ingested:
         counts: Split -> label value -> rows; None for regression.
         corrupt: Pictures that were left out, the first 1,000.
         corrupt_rows: All rows that were left out.
+        windows: Rows that windows were cut of, and windows left out for want of a label; None: rows are rows.
     """
 
     rows: dict[str, int]
@@ -53,6 +56,7 @@ class Ingested:
     counts: dict[str, dict[str, int]] | None
     corrupt: tuple[Corrupt, ...] = ()
     corrupt_rows: int = 0
+    windows: dict[str, int] | None = None
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -108,7 +112,7 @@ def ingest(
 
 def summarize(source: Source, data: DataConfig, plan: ColumnPlan, found: Ingested) -> dict[str, Any]:
     """Return the content of `ingest.json`."""
-    digests = digest_files(source.paths)
+    digests = digest_files([*source.paths, *referenced_files(source.paths, data, plan.read)])
     return {
         "rows": sum(found.rows.values()),
         "splits": found.rows,
@@ -127,6 +131,7 @@ def summarize(source: Source, data: DataConfig, plan: ColumnPlan, found: Ingeste
         "weight": data.weight,
         "corrupt": [asdict(entry) for entry in found.corrupt],
         "corrupt_rows": found.corrupt_rows,
+        "windows": found.windows,
     }
 
 
@@ -139,24 +144,26 @@ def _scatter(
     elsewhere = data.format != "images" and any(column.type == "image" for column in plan.columns)
     buckets = bucket_count([(path, os.path.getsize(path)) for path in source.paths], elsewhere)
     missing = {split: dict.fromkeys(names, 0) for split in SPLITS}
+    windows = None if data.windows is None else CutWindows(data, plan, spill_dir, buckets)
     labels = LabelTally(data)
     corrupt: list[Corrupt] = []
     corrupt_rows = 0
     said = time.monotonic()
     with Spill(spill_dir, schema, buckets, seed) as spill:
-        for block in read_blocks(source.paths, data, plan.read):
+        for rows in _read(source, data, plan, windows):
+            block = rows.block
             corrupt_rows += len(block.corrupt)
             corrupt += block.corrupt[: _MOST_CORRUPT - len(corrupt)]
             labels.check(block)
-            parts = spill.add(block.batch.select(names), assign_splits(block, data, plan))
+            parts = spill.add(block.batch.select(names), assign_splits(rows.judged, data, plan))
             for split, part in zip(SPLITS, parts, strict=True):
                 labels.count(split, part.column(data.label))
                 for name, column in zip(names, part.columns, strict=True):
                     missing[split][name] += column.null_count
             if time.monotonic() - said > _EVENT_INTERVAL_S:
                 said = time.monotonic()
-                rows = sum(spill.rows.values())
-                emit("rows", done=rows, text=f"read {rows:,} rows")
+                done = sum(spill.rows.values())
+                emit("rows", done=done, text=f"read {done:,} rows")
     if corrupt_rows and not any(spill.rows.values()):
         raise DataRejected(
             f"pictures must be decodable. Received: none of {corrupt_rows:,}; {corrupt[0].path}: "
@@ -164,10 +171,22 @@ def _scatter(
         )
     classes = labels.classes()
     _check_splits(spill.rows, data)
+    cut = None if windows is None else {"rows": windows.rows, "unlabelled": windows.unlabelled}
     counts = None
     if classes is not None:
         counts = {split: {label: labels.counts[split][label] for label in classes} for split in SPLITS}
-    return spill, Ingested(spill.rows, missing, classes, counts, tuple(corrupt), corrupt_rows)
+    return spill, Ingested(spill.rows, missing, classes, counts, tuple(corrupt), corrupt_rows, cut)
+
+
+def _read(
+    source: Source, data: DataConfig, plan: ColumnPlan, windows: CutWindows | None
+) -> Iterator[WindowRows]:
+    """Yield what is written and what tells the split: the same rows, unless windows are cut of them."""
+    blocks = read_blocks(source.paths, data, unwindowed(data, plan.read))
+    if windows is not None:
+        yield from windows.cut(blocks)
+    else:
+        yield from (WindowRows(block, block) for block in blocks)
 
 
 def _check_splits(rows: dict[str, int], data: DataConfig) -> None:

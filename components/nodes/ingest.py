@@ -1,5 +1,6 @@
 """The driver of ingest: TFX's spans and versions, with a fingerprint that is a hash of the content."""
 
+import json
 import os
 from typing import Any
 
@@ -8,8 +9,11 @@ from tfx.proto import example_gen_pb2
 from tfx.utils import proto_utils
 
 from headrace.components.ingest.fingerprint import content_fingerprint
+from headrace.data.columns import plan_columns
 from headrace.data.config import DataConfig
 from headrace.data.readers.files import find_files
+from headrace.data.readers.rows import referenced_files
+from headrace.data.readers.spans import Span, has_span, newest_span
 
 __all__ = ["ContentDriver", "input_parameters"]
 
@@ -34,21 +38,33 @@ def input_parameters(path: str) -> dict[str, str]:
 
 
 class _ContentProcessor(input_processor.FileBasedInputProcessor):
-    """Finds span and version as TFX does; the fingerprint is a hash of what the files hold.
+    """Finds the newest span and version; the fingerprint is a hash of what the files hold.
 
     Stock ExampleGen hashes file count, total bytes and modification times in whole seconds: an
-    edit that keeps those goes unseen, and a copied folder looks new.
+    edit that keeps those goes unseen, and a copied folder looks new. It also forgets leading zeros of a span.
+
+    Args:
+        config: What the ingest node is given of the config.
+        splits: One split, whose pattern starts at `base`.
+        base: A folder.
     """
+
+    def __init__(self, config: dict[str, Any], splits: Any, base: str) -> None:
+        super().__init__(base, splits)
+        self._config = config
 
     def resolve_span_and_version(self) -> tuple[int, int | None]:
         """Return span and version; without placeholders in the pattern, span 0."""
-        if self._splits[0].pattern == "":
-            return 0, None
-        span, version = super().resolve_span_and_version()
-        return span, version
+        span = self._span(self._splits[0].pattern)
+        return (0, None) if span is None else (span.number, span.version)
+
+    def get_pattern_for_span_version(self, pattern: str, span: int, version: int | None) -> str:
+        """Return the pattern with span and version filled in, as the files write them."""
+        newest = self._span(pattern)
+        return pattern if newest is None else os.path.relpath(newest.path, self._input_base_uri)
 
     def get_input_fingerprint(self, span: int, version: int | None) -> str:
-        """Return the SHA-256 over the content of all files of the span."""
+        """Return the SHA-256 over the content of all files of the span, and of pictures that they name."""
         pattern = self.get_pattern_for_span_version(self._splits[0].pattern, span, version)
         path = os.path.join(self._input_base_uri, pattern) if pattern else self._input_base_uri
         cache = (
@@ -56,14 +72,33 @@ class _ContentProcessor(input_processor.FileBasedInputProcessor):
             if "HEADRACE_STORE" in os.environ
             else None
         )
-        return content_fingerprint(find_files(DataConfig(path=path, label="any")), cache)
+        data = DataConfig.model_validate(self._config["data"]).model_copy(update={"path": path})
+        plan = plan_columns(data, self._config["usages"], self._config["evaluation.slices"])
+        paths = find_files(data)
+        return content_fingerprint([*paths, *referenced_files(paths, data, plan.read)], cache)
+
+    def _span(self, pattern: str) -> Span | None:
+        path = os.path.join(self._input_base_uri, pattern)
+        return newest_span(path) if has_span(pattern) else None
 
 
 class ContentDriver(driver.FileBasedDriver):
     """FileBasedExampleGen's driver with the content fingerprint."""
 
+    _config: dict[str, Any]
+
+    def resolve_exec_properties(
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
+    ) -> dict[str, Any]:
+        """Fill in span, version and fingerprint."""
+        self._config = json.loads(exec_properties["config"])
+        resolved: dict[str, Any] = super().resolve_exec_properties(
+            exec_properties, pipeline_info, component_info
+        )
+        return resolved
+
     def get_input_processor(
         self, splits: Any, range_config: Any = None, input_base_uri: str | None = None
     ) -> input_processor.InputProcessor:
         """Return the processor that fingerprints content."""
-        return _ContentProcessor(input_base_uri, splits, range_config)
+        return _ContentProcessor(self._config, splits, input_base_uri or "")

@@ -9,10 +9,11 @@ from typing import IO, Literal, cast
 from ..config import DataConfig
 from ..errors import ConfigError, EnvironmentProblem
 from .folder import find_pictures
+from .spans import has_span, newest_span
 
 __all__ = [
-    "EXTENSIONS", "READ_ERRORS", "Format", "delimiter_of", "find_files", "format_of", "open_bytes",
-    "relative_names",
+    "EXTENSIONS", "READ_ERRORS", "Format", "data_path", "delimiter_of", "find_files", "format_of",
+    "open_bytes", "relative_names",
 ]  # fmt: skip
 
 Format = Literal["csv", "parquet", "tfrecord"]
@@ -32,8 +33,18 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 """What reading a file, compressed or not, may raise."""
 
 
+def data_path(data: DataConfig, folder: str = "") -> str:
+    """Return `data.path` below `folder`, with the newest span and version in place of placeholders.
+
+    Raises:
+        ConfigError: If no file or folder matches the placeholders.
+    """
+    path = os.path.join(folder, os.path.expanduser(data.path))
+    return newest_span(path).path if has_span(path) else path
+
+
 def find_files(data: DataConfig, folder: str = "") -> list[str]:
-    """List the files of `data.path`, sorted.
+    """List the files of `data.path`, sorted; of a path with placeholders those of the newest span.
 
     A folder stands for all files in it with a known extension (of the declared format, if any);
     hidden files, and those that begin with an underscore as Spark's markers do, are left out.
@@ -45,7 +56,7 @@ def find_files(data: DataConfig, folder: str = "") -> list[str]:
     Raises:
         ConfigError: If there is no such file.
     """
-    path = os.path.join(folder, os.path.expanduser(data.path))
+    path = data_path(data, folder)
     if data.format == "images":
         return find_pictures(path)
     if os.path.isdir(path):

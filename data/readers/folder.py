@@ -49,15 +49,17 @@ def class_of(root: str, path: str) -> str:
     return os.path.relpath(path, root).split(os.sep)[0]
 
 
-def read_folder(paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
+def read_folder(
+    root: str, paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]
+) -> Iterator[Block]:
     """Yield a row for each picture: `image` (its path, still to be read), `path` and the label.
 
     Args:
+        root: The folder.
         paths: The pictures, from `find_pictures`.
         data: The `data` section.
         columns: Columns to give.
     """
-    root = os.path.expanduser(data.path)
     for start in range(0, len(paths), _BLOCK_ROWS):
         part = paths[start : start + _BLOCK_ROWS]
         names = [os.path.relpath(path, root).replace(os.sep, "/") for path in part]

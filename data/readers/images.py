@@ -20,7 +20,7 @@ __all__ = ["load_images", "why_corrupt"]
 
 _BLOCK_BYTES = 32 << 20
 _CHUNK_ROWS = 64
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _Row = list[tuple[bytes | None, Corrupt | None]]
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
@@ -28,8 +28,8 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 def why_corrupt(content: bytes) -> str:
     """Say why `content` is no picture that a model can be given, or nothing where it is one.
 
-    One rule: a whole JPEG or PNG file, grey, with a palette or in RGB (alpha is dropped later), 8 bits a
-    channel or fewer, one picture, at most about 89 million pixels.
+    One rule: a whole JPEG or PNG file of one picture, in grey, RGB (transparency is left out later) or with
+    a palette, of at most about 89 million pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -44,9 +44,9 @@ def why_corrupt(content: bytes) -> str:
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
                 if picture.mode not in _MODES:
-                    return f"{picture.mode} pixels, not 8-bit grey or RGB"
-                if getattr(picture, "n_frames", 1) > 1:
-                    return f"animated: {picture.n_frames} pictures"
+                    return f"{picture.mode} pixels, neither grey nor RGB"
+                if (frames := getattr(picture, "n_frames", 1)) > 1:
+                    return f"animated: {frames} pictures"
                 picture.load()
             if content.startswith(_PNG):
                 # Decoding passes over the checksums of chunks, which TensorFlow does not.
@@ -134,6 +134,6 @@ def _assemble(block: Block, start: int, loaded: Sequence[_Row], names: Sequence[
         place = part.schema.get_field_index(name)
         part = part.set_column(place, name, pa.array(contents, ARROW_TYPES["image"]))
     rows: npt.NDArray[np.int64] = np.array(
-        [block.row_of(start + index) for index in np.flatnonzero(keep)], np.int64
+        [block.row_of(start + index) for index in np.flatnonzero(keep).tolist()], np.int64
     )
     return replace(block, batch=part, rows=rows, corrupt=block.corrupt + corrupt)

@@ -1,19 +1,23 @@
 """The rows of a whole data set, whatever its files are."""
 
+import os
 from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
 
 from ..columns import RawColumn
 from ..config import DataConfig
 from ..derived import packed_columns, unpacked
 from .block import Block
 from .csv import read_csv
-from .files import format_of
+from .files import data_path, format_of
 from .folder import read_folder
 from .images import load_images
 from .pack import pack_block
 from .parquet import read_parquet
+from .tfrecord import read_tfrecord
 
-__all__ = ["read_blocks"]
+__all__ = ["read_blocks", "referenced_files"]
 
 
 def read_blocks(paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
@@ -33,7 +37,7 @@ def read_blocks(paths: Sequence[str], data: DataConfig, columns: Sequence[RawCol
     }
     wanted = unpacked(data, columns)
     if data.format == "images":
-        yield from load_images(read_folder(paths, data, wanted), columns)
+        yield from load_images(read_folder(data_path(data), paths, data, wanted), columns)
         return
     for path in paths:
         blocks = _read_file(path, data, wanted)
@@ -42,7 +46,32 @@ def read_blocks(paths: Sequence[str], data: DataConfig, columns: Sequence[RawCol
         yield from load_images(blocks, columns)
 
 
+def referenced_files(paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]) -> list[str]:
+    """List the pictures that exist among those that files name, sorted.
+
+    Args:
+        paths: The data's files, from `find_files`.
+        data: The `data` section.
+        columns: The columns that are read.
+    """
+    pictures = [column for column in columns if column.type == "image"]
+    found: set[str] = set()
+    if not pictures or data.format == "images":
+        return []
+    for path in paths:
+        for block in _read_file(path, data, pictures):
+            names = [array for array in block.batch.columns if pa.types.is_string(array.type)]
+            if not names:
+                break  # the pictures lie in the file itself
+            for array in names:
+                found |= {os.path.join(os.path.dirname(path), name) for name in array.drop_null().to_pylist()}
+    return sorted(path for path in found if os.path.isfile(path))
+
+
 def _read_file(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
-    if format_of(path, data) == "parquet":
+    kind = format_of(path, data)
+    if kind == "parquet":
         return read_parquet(path, columns)
+    if kind == "tfrecord":
+        return read_tfrecord(path, data, columns)
     return read_csv(path, data, columns)
