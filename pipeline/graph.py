@@ -8,8 +8,9 @@ __all__ = ["GRAPH", "Input", "Node", "node"]
 ArtifactType = Literal[
     "Examples", "ExampleStatistics", "Schema", "ExampleAnomalies", "TransformGraph", "HyperParameters",
     "Model", "ModelRun", "ModelEvaluation", "PushedModel", "Variants", "Gates", "Infra",
+    "CrossValidation",
 ]  # fmt: skip
-"""Names in `tfx.types.standard_artifacts`; the last three are headrace's own."""
+"""Names in `tfx.types.standard_artifacts`; the last four are headrace's own."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,33 @@ GRAPH: tuple[Node, ...] = (
         outputs={"model": "Model", "model_run": "ModelRun"},
         config=("data", "model", "training", "seed"),
         packages=_TF,
+        gpu=True,
+        resumable=True,
+        memory_gib=6,
+        cpu=2,
+    ),
+    Node(
+        id="crossval",
+        title="Cross-validate",
+        run="headrace.components.crossval.run:run",
+        inputs=(
+            Input("examples", "ingest", "examples"),
+            Input("best_hyperparameters", "tuner", "best_hyperparameters"),
+        ),
+        outputs={"cross_validation": "CrossValidation"},
+        config=(
+            "data",
+            "features",
+            "preprocessing_fn",
+            "model",
+            "training",
+            "cross_validation",
+            "evaluation.threshold",
+            "evaluation.costs",
+            "seed",
+        ),
+        packages=("tensorflow-transform", "apache-beam", *_TF),
+        after=("trainer",),
         gpu=True,
         resumable=True,
         memory_gib=6,

@@ -11,7 +11,7 @@ from headrace.components.identity import packages_hash, sources_hash
 from headrace.components.validation.schema_file import curation_hash
 from headrace.data.section import canonical_json
 
-from .config import RunConfig
+from .config import RunConfig, kept_slices
 from .graph import GRAPH, Node
 
 __all__ = ["new_run_id", "node_config", "node_sources", "run_identity"]
@@ -33,6 +33,8 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
     plain = config.model_dump(mode="json")
     if node.id == "tuner":
         _keep_what_trials_use(plain)
+    if node.id == "crossval":
+        _keep_what_folds_use(plain)
     parts: dict[str, Any] = {}
     for path in node.config:
         if path == "validation.schema_sha256":
@@ -40,6 +42,8 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
         elif path == "usages":
             # How a column is transformed is nothing to ingest; that it is read, and as what, is.
             parts[path] = [list(usage) for usage in dict.fromkeys(column_usages(config.features))]
+        elif path == "evaluation.slices":
+            parts[path] = [list(columns) for columns in kept_slices(config)]
         elif path == "identity":
             parts[path] = run_identity(config)
         else:
@@ -57,6 +61,19 @@ def _keep_what_trials_use(plain: dict[str, Any]) -> None:
             del plain["training"][name]
     else:
         plain |= {"model": None, "training": None, "tuning": {"enabled": False}}
+
+
+def _keep_what_folds_use(plain: dict[str, Any]) -> None:
+    """Leave out what no fold reads; all of it where cross-validation is off."""
+    if plain["cross_validation"]["enabled"]:
+        for name in ("tensorboard", "backup"):
+            del plain["training"][name]
+        if plain["cross_validation"]["epochs"] is not None:
+            del plain["training"]["epochs"]
+    else:
+        off = ("data", "features", "preprocessing_fn", "model", "training")
+        plain |= dict.fromkeys(off) | {"cross_validation": {"enabled": False}}
+        plain["evaluation"] |= {"threshold": None, "costs": None}
 
 
 def node_sources(node: Node) -> str:

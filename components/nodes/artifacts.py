@@ -2,7 +2,7 @@
 
 from tfx.types import artifact, standard_artifacts
 
-__all__ = ["Gates", "Infra", "Variants", "artifact_type"]
+__all__ = ["CrossValidation", "Gates", "Infra", "Variants", "artifact_type"]
 
 
 class Variants(artifact.Artifact):
@@ -23,7 +23,13 @@ class Infra(artifact.Artifact):
     TYPE_NAME = "headrace.Infra"
 
 
-_OWN = {"Variants": Variants, "Gates": Gates, "Infra": Infra}
+class CrossValidation(artifact.Artifact):
+    """Metrics of every fold: `crossval.json`."""
+
+    TYPE_NAME = "headrace.CrossValidation"
+
+
+_OWN = {"Variants": Variants, "Gates": Gates, "Infra": Infra, "CrossValidation": CrossValidation}
 
 
 def artifact_type(name: str) -> type[artifact.Artifact]:
