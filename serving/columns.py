@@ -1,5 +1,7 @@
 """Rows from a client as typed columns: missing values told apart, wrong types rejected with their place."""
 
+import base64
+import binascii
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,11 +35,15 @@ class Column:
         present: bool `[rows]`.
         numbers: int64 or float32 `[rows]`, 0 where missing; None for text.
         texts: Text of each row, "" where missing; None for numbers.
+        lists: float32 `[rows, longest]`, NaN where there is no number; for columns of lists alone.
+        files: The bytes of a file in each row, b"" where missing; for columns of pictures alone.
     """
 
     present: npt.NDArray[np.bool_]
     numbers: npt.NDArray[Any] | None = None
     texts: list[str] | None = None
+    lists: npt.NDArray[np.float32] | None = None
+    files: list[bytes] | None = None
 
 
 def read_columns(
@@ -46,10 +52,12 @@ def read_columns(
     """Turn rows into typed columns.
 
     None, NaN, "" and an absent key are missing. An integer in a text column is taken as its decimal text.
+    A list of numbers may hold None or NaN for a step without one. A picture is the bytes of a file, or
+    `{"b64": text}` as in the REST interface of TensorFlow Serving.
 
     Args:
         rows: Rows or columns.
-        types: Column -> `int`, `float` or `string`.
+        types: Column -> `int`, `float`, `string`, `floats` or `image`.
         ignore_unknown: Whether to pass over columns that `types` does not name.
 
     Returns:
@@ -93,7 +101,11 @@ def _check_known(names: Iterable[str], types: Mapping[str, str], place: str) -> 
 
 
 def _read_column(name: str, given: Sequence[Any] | npt.NDArray[Any], kind: str) -> Column:
+    if kind == "floats":
+        return _read_lists(name, given)
     values: Sequence[Any] = given.tolist() if isinstance(given, np.ndarray) else given
+    if kind == "image":
+        return _read_files(name, values)
     if kind == "string":
         return _read_texts(name, values)
     return _read_integers(name, values) if kind == "int" else _read_floats(name, values)
@@ -133,6 +145,57 @@ def _read_integers(name: str, values: Sequence[Any]) -> Column:
             if not _INT64[0] <= value <= _INT64[1]:
                 raise _wrong(name, index, value, "must fit in 64 bits") from None
         raise
+
+
+def _read_lists(name: str, given: Sequence[Any] | npt.NDArray[Any]) -> Column:
+    if isinstance(given, np.ndarray) and given.ndim == 2 and given.dtype.kind in "fiu":
+        lists = given.astype(np.float32)
+    else:
+        rows = [_as_list(name, index, value) for index, value in enumerate(given)]
+        lists = np.full((len(rows), max(map(len, rows), default=0)), np.nan, np.float32)
+        for row, values in zip(lists, rows, strict=True):
+            row[: len(values)] = values
+    return Column((~np.isnan(lists)).any(axis=1), lists=lists)
+
+
+def _read_files(name: str, values: Sequence[Any]) -> Column:
+    files = [_as_bytes(name, index, value) for index, value in enumerate(values)]
+    return Column(np.fromiter(map(bool, files), np.bool_, len(files)), files=files)
+
+
+def _as_list(name: str, index: int, value: Any) -> npt.NDArray[np.float32]:
+    """Return the numbers of a list, float32 `[steps]`, NaN where there is none."""
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return np.zeros(0, np.float32)
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "fiu":
+        with np.errstate(over="ignore"):
+            return value.astype(np.float32)
+    steps = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(steps, list | tuple):
+        raise _wrong(name, index, value, "must be a list of numbers")
+    if not set(map(type, steps)) <= {float, int, type(None)}:
+        steps = [_as_number(name, index, step, "float") for step in steps]
+    with np.errstate(over="ignore"):
+        return np.array([_as_float(step) for step in steps], np.float64).astype(np.float32)
+
+
+def _as_bytes(name: str, index: int, value: Any) -> bytes:
+    """Return the bytes of a file, b"" where there is none."""
+    if value is None or value == "" or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return b""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, Mapping) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except binascii.Error as error:
+            raise _wrong(name, index, _clipped(value["b64"]), f"must be base64 ({error})") from error
+    shown = _clipped(value) if isinstance(value, str) else value
+    raise _wrong(name, index, shown, 'must be the bytes of a JPEG or PNG file, or {"b64": text}')
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _as_text(name: str, index: int, value: Any) -> str:

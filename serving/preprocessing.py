@@ -1,4 +1,4 @@
-"""Apply a fitted feature transform without TensorFlow: numpy and the standard library only.
+"""Apply a fitted feature transform without TensorFlow: numpy alone, and Pillow to decode pictures.
 
 The transform is described by `preprocessing.json`, which the transform node writes beside the graph.
 Its format is published as docs/preprocessing.schema.json; this is the reference implementation. Numbers
@@ -17,7 +17,10 @@ from headrace.data.errors import ConfigError
 
 from .columns import Column, InvalidRow, Rows, read_columns
 from .dates import cycle_table, date_part
+from .images import InvalidImage, decode_image, resize, to_grey
+from .series import fit_series
 from .siphash import hash_buckets
+from .text import Tokenizer, bag_of, sequence_of
 
 __all__ = ["HASH_KEY", "JOINER", "SCHEMA_VERSION", "InvalidRow", "Preprocessor"]
 
@@ -32,6 +35,9 @@ JOINER = "\x1f"
 
 Tensors = dict[str, npt.NDArray[Any]]
 
+_COMPANIONS = {"bag_weights": "bag", "series_length": "series"}
+"""Operation that comes with another -> that one."""
+
 
 class Preprocessor:
     """A fitted transform, ready to apply.
@@ -40,7 +46,7 @@ class Preprocessor:
         spec: Content of preprocessing.json.
 
     Attributes:
-        columns: Raw column -> `int`, `float` or `string`.
+        columns: Raw column -> `int`, `float`, `string`, `floats` or `image`.
 
     Raises:
         ConfigError: If `spec` is of another version or holds an unknown operation.
@@ -68,13 +74,15 @@ class Preprocessor:
                 f"the hash must be siphash-2-4. Received: {spec['hash']['function']!r} (preprocessing.json)"
             )
         for output in spec["outputs"]:
-            if output["op"] not in _OPERATIONS:
+            if output["op"] not in (*_OPERATIONS, *_COMPANIONS):
                 raise ConfigError(
-                    f"`op` must be one of {', '.join(_OPERATIONS)}. Received: {output['op']!r} "
-                    f"(preprocessing.json, output {output['name']!r})"
+                    f"`op` must be one of {', '.join((*_OPERATIONS, *_COMPANIONS))}. "
+                    f"Received: {output['op']!r} (preprocessing.json, output {output['name']!r})"
                 )
         self.columns: dict[str, str] = {column["name"]: column["type"] for column in spec["columns"]}
-        self._outputs = [_Output(output, spec) for output in spec["outputs"]]
+        self._names = [output["name"] for output in spec["outputs"]]
+        self._outputs = [_Output(output, spec) for output in spec["outputs"] if output["op"] in _OPERATIONS]
+        self._companions = {output["of"]: output["name"] for output in spec["outputs"] if "of" in output}
 
     @classmethod
     def load(cls, path: str) -> "Preprocessor":
@@ -86,7 +94,7 @@ class Preprocessor:
         """Turn raw rows into model inputs.
 
         None, NaN, "" and an absent key are missing. Integers in text columns are taken as their decimal
-        text; integral floats in integer columns as integers.
+        text; integral floats in integer columns as integers. Pictures are bytes or `{"b64": text}`.
 
         Args:
             rows: Rows as mappings, or columns as sequences of one length.
@@ -94,16 +102,22 @@ class Preprocessor:
                 are an error, since a misspelt name would silently be missing.
 
         Returns:
-            Output -> float32 `[rows, width]`, or int64 `[rows, width]` for categories.
+            Output -> float32 `[rows, width]`, or int64 `[rows, width]` for categories; pictures float32
+            `[rows, height, width, channels]`, series float32 `[rows, length, channels]`.
 
         Raises:
-            InvalidRow: If a column is unknown, or a value does not fit its column's type.
+            InvalidRow: If a column is unknown, a value does not fit its column's type, or a picture cannot
+                be decoded.
         """
         size, columns = read_columns(rows, self.columns, ignore_unknown)
+        found: Tensors = {}
         with np.errstate(over="ignore", invalid="ignore"):
-            return {
-                output.name: output.apply(columns).reshape(size, output.width) for output in self._outputs
-            }
+            for output in self._outputs:
+                tensor, companion = output.apply(columns)
+                found[output.name] = tensor.reshape(size, *output.shape)
+                if output.name in self._companions:
+                    found[self._companions[output.name]] = companion.reshape(size, -1)
+        return {name: found[name] for name in self._names}
 
 
 class _Output:
@@ -111,17 +125,35 @@ class _Output:
 
     def __init__(self, spec: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
         self.name: str = spec["name"]
-        self.width: int = {"date_cycle": 2, "categories": spec.get("width", 1)}.get(spec["op"], 1)
         self.spec = spec
         self.joiner: str = whole["joiner"]
         self.key: tuple[int, int] = tuple(int(word) for word in whole["hash"]["key"])  # type: ignore[assignment]
         words = spec.get("vocabulary") or ()
         self.places = {word: place for place, word in enumerate(words, 1 + spec.get("buckets", 0))}
+        self.tokenizer: Tokenizer | None = None
+        if spec["op"] in ("tokens", "bag"):
+            options = (spec[key] for key in ("lowercase", "strip_accents", "tokens", "ngrams"))
+            self.tokenizer = Tokenizer(whole["characters"], *options)
         self._operation = _OPERATIONS[spec["op"]]
 
-    def apply(self, columns: Mapping[str, Column]) -> npt.NDArray[Any]:
-        """Compute the output, `[rows]` or `[rows, width]`."""
-        return self._operation(self, columns)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        spec = self.spec
+        match spec["op"]:
+            case "picture":
+                return spec["height"], spec["width"], spec["channels"]
+            case "series":
+                return spec["length"], len(spec["columns"])
+            case "date_cycle":
+                return (2,)
+            case _:
+                return (spec.get("width", 1),)
+
+    def apply(self, columns: Mapping[str, Column]) -> tuple[npt.NDArray[Any], Any]:
+        """Compute the output, `[rows, ...]`, and its companion, if its operation has one."""
+        found = self._operation(self, columns)
+        return found if isinstance(found, tuple) else (found, None)
 
     def look_up(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the category of each text: a place in the vocabulary, else a hash bucket from 1."""
@@ -164,10 +196,11 @@ def _category(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[Any
 
 def _categories(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[Any]:
     spec, texts = output.spec, columns[output.spec["column"]].texts or []
-    pieces = [list(filter(None, text.split(spec["separator"])))[: output.width] for text in texts]
+    width = spec["width"]
+    pieces = [list(filter(None, text.split(spec["separator"])))[:width] for text in texts]
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
-    found = np.full((len(pieces), output.width), -1, np.int64)
-    filled = np.arange(output.width) < counts[:, np.newaxis]
+    found = np.full((len(pieces), width), -1, np.int64)
+    filled = np.arange(width) < counts[:, np.newaxis]
     found[filled] = output.look_up([piece for row in pieces for piece in row])
     found[counts == 0, 0] = 0
     return found
@@ -181,7 +214,71 @@ def _date_category(output: _Output, columns: Mapping[str, Column]) -> npt.NDArra
     return date_part(columns[output.spec["column"]].texts or [], output.spec["part"])
 
 
-_OPERATIONS = {
+def _picture(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[Any]:
+    spec, column = output.spec, columns[output.spec["column"]]
+    target = (spec["height"], spec["width"])
+    subtract, divide = np.array(spec["subtract"], np.float32), np.array(spec["divide"], np.float32)
+    found = np.zeros((len(column.present), *target, spec["channels"]), np.float32)
+    for row in np.flatnonzero(column.present).tolist():
+        pixels = _unpack(output, column, row) if spec["pixels"] else _decode(output, column, row)
+        found[row] = (resize(pixels, target, spec["fit"], spec["antialias"]) - subtract) / divide
+    return found
+
+
+def _decode(output: _Output, column: Column, row: int) -> npt.NDArray[Any]:
+    """Return the picture of a row, `[height, width, channels]`, 0 to 255."""
+    try:
+        pixels = decode_image((column.files or [])[row])
+    except InvalidImage as error:
+        raise InvalidRow(
+            f"a picture must be a whole JPEG or PNG file. Received: {error} "
+            f"(row {row}, column {output.spec['column']!r})"
+        ) from error
+    return to_grey(pixels.astype(np.float32)) if output.spec["channels"] == 1 else pixels
+
+
+def _unpack(output: _Output, column: Column, row: int) -> npt.NDArray[Any]:
+    """Return the picture that a row of pixels holds; a pixel without a number is 0."""
+    spec = output.spec["pixels"]
+    shape = (spec["height"], spec["width"], output.spec["channels"])
+    assert column.lists is not None
+    numbers = column.lists[row]
+    size = int(np.flatnonzero(~np.isnan(numbers))[-1]) + 1
+    if size != shape[0] * shape[1] * shape[2]:
+        raise InvalidRow(
+            f"a row of pixels must hold {shape[0]} x {shape[1]} x {shape[2]} numbers. Received: {size} "
+            f"(row {row}, column {output.spec['column']!r})"
+        )
+    pixels = np.nan_to_num(numbers[:size]).reshape(shape)
+    return pixels if spec["max_value"] == 255 else pixels * np.float32(255 / spec["max_value"])
+
+
+def _tokens(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[Any]:
+    assert output.tokenizer is not None
+    width = output.spec["width"]
+    kept = [row[:width] for row in output.tokenizer.split(columns[output.spec["column"]].texts or [])]
+    places = output.look_up([token for row in kept for token in row])
+    return sequence_of(places, np.fromiter(map(len, kept), np.int64, len(kept)), width)
+
+
+def _bag(output: _Output, columns: Mapping[str, Column]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    assert output.tokenizer is not None
+    rows = output.tokenizer.split(columns[output.spec["column"]].texts or [])
+    places = output.look_up([token for row in rows for token in row])
+    idf = output.spec["idf"]
+    if idf is not None:  # missing is never in a bag; hash buckets weigh as what is in every row
+        idf = np.array([0.0] + [1.0] * output.spec["buckets"] + idf, np.float32)
+    return bag_of(places, np.fromiter(map(len, rows), np.int64, len(rows)), output.spec["width"], idf)
+
+
+def _series(output: _Output, columns: Mapping[str, Column]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    spec = output.spec
+    channels = [columns[name].lists for name in spec["columns"]]
+    impute, subtract, divide = (np.array(spec[key], np.float32) for key in ("impute", "subtract", "divide"))
+    return fit_series(channels, spec["length"], spec["keep"], impute, subtract, divide)  # type: ignore[arg-type]
+
+
+_OPERATIONS: Mapping[str, Any] = {
     "number": _number,
     "missing": _missing,
     "buckets": _buckets,
@@ -189,6 +286,10 @@ _OPERATIONS = {
     "categories": _categories,
     "date_cycle": _date_cycle,
     "date_category": _date_category,
+    "picture": _picture,
+    "tokens": _tokens,
+    "bag": _bag,
+    "series": _series,
 }
 
 

@@ -13,7 +13,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from headrace.components.ingest.tfrecord import frame_records
 from headrace.data.config import RawType
 
-from .analyze import parse_spec
+from .analyze import RowSize, batch_rows, parse_spec
 
 __all__ = ["BatchTransform", "compile_transform", "transform_shards"]
 
@@ -42,13 +42,16 @@ def compile_transform(
     return transform_batch.get_concrete_function()
 
 
-def transform_shards(shards: Sequence[str], transform: BatchTransform, folder: str) -> Iterator[int]:
+def transform_shards(
+    shards: Sequence[str], transform: BatchTransform, folder: str, row_size: RowSize
+) -> Iterator[int]:
     """Write `transformed_examples-*-of-*.gz`, a file for each shard, rows in order.
 
     Args:
         shards: Gzip TFRecord files of tf.Example.
         transform: What to do with each batch.
         folder: An existing folder.
+        row_size: What a row takes up: it bounds a batch.
 
     Yields:
         Rows written since the last yield.
@@ -56,7 +59,8 @@ def transform_shards(shards: Sequence[str], transform: BatchTransform, folder: s
     encoder = RecordBatchToExamplesEncoder()
     for index, shard in enumerate(shards):
         # Not `map(transform)`: each dataset would optimise the graph anew, at half a second a shard.
-        batches = tf.data.TFRecordDataset(shard, "GZIP").batch(_BATCH_ROWS).prefetch(1)
+        rows = batch_rows(shard, _BATCH_ROWS, row_size)
+        batches = tf.data.TFRecordDataset(shard, "GZIP").batch(rows).prefetch(1)
         name = f"transformed_examples-{index:05d}-of-{len(shards):05d}.gz"
         packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         with open(os.path.join(folder, name), "wb") as stream:

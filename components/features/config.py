@@ -224,10 +224,12 @@ class TextFeature(Section):
         column: Raw string column; by default the feature's own name.
         lowercase: Ignore case.
         strip_accents: Ignore accents, by Unicode decomposition.
-        tokens: What a token is: `words` (runs of letters, digits and apostrophes, and single other
-            characters that are not space) or `characters`.
-        ngrams: [least, most] tokens joined to one; [1, 2] takes pairs of neighbours too.
-        vocabulary: Which tokens are categories of their own.
+        tokens: What a token is: `words` (runs of letters and digits, with apostrophes inside, and any other
+            single character that is not space) or `characters` (a run of space counts as one blank).
+        ngrams: [least, most] tokens joined to one; [1, 2] takes pairs of neighbours too, after all single
+            tokens.
+        vocabulary: Which tokens are categories of their own; the most frequent come first. For `tfidf` and
+            `counts`, `min_count` and the order go by the number of rows that hold the token.
         output: `sequence` keeps the order; `tfidf` and `counts` weigh each distinct token of the text,
             `tfidf` by inverse document frequency with rows of length 1.
         max_length: Tokens kept, the first ones (of a bag: distinct ones), >= 1.
@@ -261,7 +263,8 @@ class SeriesFeature(Section):
         max_length: Steps kept, >= 1; shorter series are padded with 0 after scaling.
         keep: Which steps of a longer series are kept.
         scale: `zscore`, `minmax` or `none`, for each channel over all steps of the training split.
-            A step without a number becomes the channel's mean.
+            A step without a number becomes the channel's mean. A row is as long as its longest
+            channel, up to the last number; shorter channels are filled up the same way.
     """
 
     kind: Literal["series"]

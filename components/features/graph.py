@@ -15,8 +15,11 @@ import tensorflow_transform as tft
 
 from headrace.serving.preprocessing import HASH_KEY, JOINER
 
+from .config import Vocabulary
 from .dates import date_tables, parse_dates
-from .plan import (
+from .outputs import (
+    Bag,
+    BagWeights,
     Bucketed,
     Categories,
     Category,
@@ -26,13 +29,21 @@ from .plan import (
     Number,
     Output,
     Part,
+    Picture,
+    Series,
+    SeriesLength,
+    Tokens,
 )
+from .pictures import build_picture
+from .texts import build_bag, distinct, split_tokens
+from .timeseries import build_series
 
 __all__ = [
     "Column",
     "LabelPlan",
     "build_preprocessing_fn",
     "dense_column",
+    "frequency_file",
     "label_outputs",
     "statistics_name",
     "vocabulary_file",
@@ -50,11 +61,13 @@ class LabelPlan:
         name: Raw column of the label.
         classes: Label texts in output order; None for regression.
         weight: Raw column of the weight, if any.
+        separator: What stands between several labels in one text; None where a row has one label.
     """
 
     name: str
     classes: tuple[str, ...] | None
     weight: str | None
+    separator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +77,16 @@ class Column:
     Attributes:
         values: `[rows]`, int64, float32 or string; 0 or "" where missing.
         present: bool `[rows]`.
+        sparse: SparseTensor `[rows, values]`: all that the column holds.
     """
 
     values: Any
     present: Any
+    sparse: Any
+
+    def steps(self) -> Any:
+        """Return a column of lists, float32 `[rows, steps]`, NaN where there is no number; steps >= 1."""
+        return tf.sparse.to_dense(_widened(self.sparse), float("nan"))
 
 
 def build_preprocessing_fn(
@@ -85,7 +104,10 @@ def build_preprocessing_fn(
 
     def preprocessing_fn(inputs: Mapping[str, Any]) -> dict[str, Any]:
         columns = {name: dense_column(sparse) for name, sparse in inputs.items()}
-        tensors = {output.name: _build(output, columns, index) for index, output in enumerate(outputs)}
+        tensors: dict[str, Any] = {}
+        for index, output in enumerate(outputs):
+            if not isinstance(output, BagWeights | SeriesLength):  # those come with what they are of
+                tensors |= _build(output, columns, index)
         return tensors | label_outputs(columns, label)
 
     return preprocessing_fn
@@ -97,22 +119,37 @@ def dense_column(sparse: Any) -> Column:
     Args:
         sparse: SparseTensor `[rows, values]`.
     """
-    shape = tf.stack([sparse.dense_shape[0], tf.maximum(sparse.dense_shape[1], 1)])
+    widened = _widened(sparse)
     default = "" if sparse.dtype == tf.string else tf.zeros([], sparse.dtype)
-    values = tf.sparse.to_dense(tf.SparseTensor(sparse.indices, sparse.values, shape), default)[:, 0]
+    values = tf.sparse.to_dense(widened, default)[:, 0]
     if sparse.dtype == tf.string:
-        return Column(values, tf.not_equal(values, ""))
+        return Column(values, tf.not_equal(values, ""), sparse)
     ones = tf.ones_like(sparse.values, tf.int8)
-    present = tf.sparse.to_dense(tf.SparseTensor(sparse.indices, ones, shape))[:, 0] > 0
+    present = tf.sparse.to_dense(widened.with_values(ones))[:, 0] > 0
     if sparse.dtype.is_floating:
         present &= tf.logical_not(tf.math.is_nan(values))
         values = tf.where(present, values, tf.zeros_like(values))
-    return Column(values, present)
+    return Column(values, present, sparse)
+
+
+def _widened(sparse: Any) -> Any:
+    """Return `sparse` with room for at least one value a row."""
+    shape = tf.stack([sparse.dense_shape[0], tf.maximum(sparse.dense_shape[1], 1)])
+    return tf.SparseTensor(sparse.indices, sparse.values, shape)
 
 
 def label_outputs(columns: Mapping[str, Column], label: LabelPlan) -> dict[str, Any]:
-    """Return `label` (int64 class index, or float32) and, if there is one, `weight`, each `[rows, 1]`."""
+    """Return `label` and, if there is one, `weight`.
+
+    Both are `[rows, 1]`; the label is an int64 class index or, of a number, float32. Several labels are
+    int64 0 or 1 `[rows, classes]`.
+    """
     column = columns[label.name]
+    if label.separator is not None:
+        found = {"label": _several_labels(column.values, label)}
+        if label.weight is not None:
+            found["weight"] = tf.reshape(tf.cast(columns[label.weight].values, tf.float32), [-1, 1])
+        return found
     if label.classes is None:
         found = {"label": tf.cast(column.values, tf.float32)}
     else:
@@ -124,10 +161,22 @@ def label_outputs(columns: Mapping[str, Column], label: LabelPlan) -> dict[str, 
     return {name: tf.reshape(tensor, [-1, 1]) for name, tensor in found.items()}
 
 
+def _several_labels(texts: Any, label: LabelPlan) -> Any:
+    classes = tf.constant(label.classes)
+    pieces = tf.strings.split(texts, label.separator).to_tensor("")  # [rows, labels]
+    matches = tf.reduce_any(pieces[:, :, tf.newaxis] == classes, axis=1)
+    return tf.ensure_shape(tf.cast(matches, tf.int64), [None, len(label.classes or ())])
+
+
 def vocabulary_file(output: Output, index: int) -> str:
     """Return the name of the vocabulary's file among the transform graph's assets."""
     name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in output.name)
     return f"{index:03d}_{name}"
+
+
+def frequency_file(output: Bag, index: int) -> str:
+    """Return the name of the asset that says in how many rows each token of the vocabulary is."""
+    return f"{vocabulary_file(output, index)}_rows"
 
 
 def statistics_name(index: int) -> str:
@@ -138,24 +187,45 @@ def statistics_name(index: int) -> str:
     return f"headrace_statistics_{index}"
 
 
-def _build(output: Output, columns: Mapping[str, Column], index: int) -> Any:
-    """Return the tensor of one output: `[rows, width]`, float32 or int64."""
-    if isinstance(output, Categories):
-        return _build_categories(output, columns, index)
-    if isinstance(output, DateCycle):
+def _build(output: Output, columns: Mapping[str, Column], index: int) -> dict[str, Any]:
+    """Return the tensor of one output, and of its companion if it has one.
+
+    Each is `[rows, width]`, float32 or int64.
+    """
+    fitted = statistics_name(index)
+    if isinstance(output, Series):
+        channels = [columns[name].steps() for name in output.columns]
+        series, length = build_series(output, channels, fitted)
+        return {output.name: series, f"{output.name}_length": length}
+    if isinstance(output, Bag):
+        bag, weights = _build_bag(output, columns[output.column], index)
+        return {output.name: bag, f"{output.name}_weights": weights}
+    if isinstance(output, Picture):
+        tensor = build_picture(output, columns[output.column], fitted)
+    elif isinstance(output, Tokens):
+        tensor = _build_tokens(output, columns[output.column], index)
+    elif isinstance(output, Categories):
+        tensor = _build_categories(output, columns, index)
+    elif isinstance(output, DateCycle):
         table, parts = date_tables()[output.part], parse_dates(columns[output.column].values)
-        return tf.gather(tf.constant(table), parts[output.part])
-    if isinstance(output, Number):
-        tensor = _build_number(output, columns[output.column], index)
-    elif isinstance(output, MissingFlag):
-        tensor = tf.cast(tf.logical_not(columns[output.column].present), tf.float32)
-    elif isinstance(output, Bucketed):
-        tensor = _build_buckets(output, columns[output.column], index)
-    elif isinstance(output, DateCategory):
-        tensor = parse_dates(columns[output.column].values)[output.part]
+        tensor = tf.gather(tf.constant(table), parts[output.part])
     else:
-        tensor = _build_category(output, columns, index)
-    return tf.reshape(tensor, [-1, 1])
+        tensor = tf.reshape(_build_single(output, columns, index), [-1, 1])
+    return {output.name: tensor}
+
+
+def _build_single(output: Output, columns: Mapping[str, Column], index: int) -> Any:
+    """Return an output of width 1, `[rows]`."""
+    if isinstance(output, Number):
+        return _build_number(output, columns[output.column], index)
+    if isinstance(output, MissingFlag):
+        return tf.cast(tf.logical_not(columns[output.column].present), tf.float32)
+    if isinstance(output, Bucketed):
+        return _build_buckets(output, columns[output.column], index)
+    if isinstance(output, DateCategory):
+        return parse_dates(columns[output.column].values)[output.part]
+    assert isinstance(output, Category)
+    return _build_category(output, columns, index)
 
 
 def _build_number(output: Number, column: Column, index: int) -> Any:
@@ -204,7 +274,63 @@ def _build_categories(output: Categories, columns: Mapping[str, Column], index: 
     return tf.where(pieces.row_lengths()[:, tf.newaxis] > 0, padded, empty)
 
 
-def _look_up(text: Any, present: Any, output: Category | Categories, index: int) -> Any:
+def _build_tokens(output: Tokens, column: Column, index: int) -> Any:
+    tokens = split_tokens(column.values, output.tokenizer)
+    kept = tokens[:, : output.width]
+    found = _look_up(kept.flat_values, tokens.flat_values, output, index)
+    return kept.with_flat_values(found).to_tensor(0, shape=[None, output.width])
+
+
+def _build_bag(output: Bag, column: Column, index: int) -> tuple[Any, Any]:
+    tokens = split_tokens(column.values, output.tokenizer)
+    counted = distinct(tokens)
+    found = _look_up(tokens.flat_values, counted, output, index)
+    idf = _idf(output, column, counted, index) if output.weigh == "tfidf" else None
+    return build_bag(tokens.with_flat_values(found), output.width, idf)
+
+
+def _idf(output: Bag, column: Column, counted: Any, index: int) -> Any:
+    """Return a function from categories to 1 + ln((1 + rows) / (1 + rows with the token)), float32.
+
+    A hash bucket, which all unknown tokens share, weighs as what is in every row: 1.
+
+    Args:
+        output: What is planned.
+        column: The raw column.
+        counted: string `[n]`: each row's distinct tokens.
+        index: Place of the output.
+    """
+    rows = tft.sum(tf.ones_like(column.present, tf.int64))
+    rows = tf.identity(tf.cast(rows, tf.float64), statistics_name(index))
+    file = _vocabulary(counted, output.vocabulary, frequency_file(output, index), store_frequency=True)
+
+    def look_up(places: Any, path: Any) -> tuple[Any, Any]:
+        line, count = tf.lookup.TextFileIndex.LINE_NUMBER, 0
+        source = tf.lookup.TextFileInitializer(path, tf.int64, line, tf.int64, count, delimiter=" ")
+        table = tf.lookup.StaticHashTable(source, default_value=-1)
+        return table.lookup(places), table.size()
+
+    def weigh(categories: Any) -> Any:
+        places = categories - 1 - output.buckets
+        count = tf.cast(tft.apply_vocabulary(places, file, lookup_fn=look_up), tf.float64)
+        idf = 1.0 + tf.math.log((1.0 + rows) / (1.0 + count))
+        return tf.where(count >= 0, tf.cast(idf, tf.float32), tf.ones_like(count, tf.float32))
+
+    return weigh
+
+
+def _vocabulary(present: Any, vocabulary: Vocabulary, file: str, store_frequency: bool = False) -> Any:
+    """Count texts, string `[n]`, and write those to keep; return the name of the file."""
+    return tft.vocabulary(
+        present,
+        top_k=vocabulary.top_k,
+        frequency_threshold=vocabulary.min_count if vocabulary.min_count > 1 else None,
+        vocab_filename=file,
+        store_frequency=store_frequency,
+    )
+
+
+def _look_up(text: Any, present: Any, output: Category | Categories | Tokens | Bag, index: int) -> Any:
     """Return the category of each text: hash buckets from 1, then the vocabulary.
 
     Args:
@@ -214,12 +340,7 @@ def _look_up(text: Any, present: Any, output: Category | Categories, index: int)
     category = 1 + tf.strings.to_hash_bucket_strong(text, output.buckets, list(HASH_KEY))
     if output.vocabulary is None:
         return category
-    words = tft.vocabulary(
-        present,
-        top_k=output.vocabulary.top_k,
-        frequency_threshold=output.vocabulary.min_count if output.vocabulary.min_count > 1 else None,
-        vocab_filename=vocabulary_file(output, index),
-    )
+    words = _vocabulary(present, output.vocabulary, vocabulary_file(output, index))
     known = tft.apply_vocabulary(text, words, default_value=-1)
     return tf.where(known >= 0, 1 + output.buckets + known, category)
 

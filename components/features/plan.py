@@ -1,12 +1,11 @@
 """From the feature spec to the list of model inputs, free of TensorFlow.
 
-Each output below is one tensor that the model receives. The graph (`graph.py`), features.json and the
-JSON sidecar (`sidecar.py`) are all derived from this list, so that they cannot disagree.
+The graph (`graph.py`), features.json and the JSON sidecar (`sidecar.py`) are all derived from this list, so
+that they cannot disagree.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from headrace.data.config import RawType
 from headrace.data.errors import ConfigError
@@ -17,121 +16,34 @@ from .config import (
     CrossPart,
     DateFeature,
     FeaturesConfig,
+    ImageFeature,
     NumericFeature,
+    SeriesFeature,
+    TextFeature,
     Vocabulary,
 )
+from .outputs import (
+    Bag,
+    BagWeights,
+    Bucketed,
+    Categories,
+    Category,
+    DateCategory,
+    DateCycle,
+    MissingFlag,
+    Number,
+    Output,
+    Part,
+    Picture,
+    Series,
+    SeriesLength,
+    Tokenizer,
+    Tokens,
+)
 
-__all__ = [
-    "Bucketed",
-    "Categories",
-    "Category",
-    "DateCategory",
-    "DateCycle",
-    "MissingFlag",
-    "Number",
-    "Output",
-    "Part",
-    "default_embedding_dim",
-    "plan_outputs",
-]
+__all__ = ["default_embedding_dim", "plan_outputs"]
 
 _RESERVED = ("label", "weight")
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number: impute -> log -> clip -> scale. Dense, width 1."""
-
-    name: str
-    source: str
-    column: str
-    impute: str | float
-    log: bool
-    clip: tuple[float, float] | None
-    scale: str
-
-
-@dataclass(frozen=True)
-class MissingFlag:
-    """1 where the column has no value, else 0. Dense, width 1."""
-
-    name: str
-    source: str
-    column: str
-
-
-@dataclass(frozen=True)
-class Bucketed:
-    """The range that a number falls in: log -> clip -> cut. Missing is the last category."""
-
-    name: str
-    source: str
-    column: str
-    log: bool
-    clip: tuple[float, float] | None
-    quantiles: int | None
-    bounds: tuple[float, ...]
-    encode: str
-    embedding_dim: int | None
-
-
-@dataclass(frozen=True)
-class Part:
-    """A column that a category is made of, cut at `bounds` if there are any."""
-
-    column: str
-    bounds: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Category:
-    """One category, of one column or of a cross: 0 missing, then hash buckets, then the vocabulary."""
-
-    name: str
-    source: str
-    parts: tuple[Part, ...]
-    vocabulary: Vocabulary | None
-    buckets: int
-    encode: str
-    embedding_dim: int | None
-
-
-@dataclass(frozen=True)
-class Categories:
-    """Several categories a row: text split at `separator`, at most `width`, padded with -1."""
-
-    name: str
-    source: str
-    column: str
-    separator: str
-    width: int
-    vocabulary: Vocabulary | None
-    buckets: int
-    encode: str
-    embedding_dim: int | None
-
-
-@dataclass(frozen=True)
-class DateCycle:
-    """Sine and cosine of a part's place in its cycle; (0, 0) where missing. Dense, width 2."""
-
-    name: str
-    source: str
-    column: str
-    part: str
-
-
-@dataclass(frozen=True)
-class DateCategory:
-    """A part of a date as a category; 0 where missing."""
-
-    name: str
-    source: str
-    column: str
-    part: str
-
-
-Output = Number | MissingFlag | Bucketed | Category | Categories | DateCycle | DateCategory
 
 
 def default_embedding_dim(cardinality: int) -> int:
@@ -166,6 +78,12 @@ def plan_outputs(features: FeaturesConfig, types: Mapping[str, RawType]) -> tupl
             outputs.append(_plan_categorical(name, feature, types))
         elif isinstance(feature, CrossFeature):
             outputs.append(_plan_cross(name, feature, types))
+        elif isinstance(feature, ImageFeature):
+            outputs.append(_plan_image(name, feature, types))
+        elif isinstance(feature, TextFeature):
+            outputs += _plan_text(name, feature, types)
+        elif isinstance(feature, SeriesFeature):
+            outputs += _plan_series(name, feature, types)
         else:
             outputs += _plan_date(name, feature, types)
     _check_names(outputs)
@@ -236,6 +154,56 @@ def _plan_date(name: str, feature: DateFeature, types: Mapping[str, RawType]) ->
     for part in feature.parts:
         kind = DateCycle if feature.cyclical else DateCategory
         yield kind(f"{name}_{part}", name, column, part)
+
+
+def _plan_image(name: str, feature: ImageFeature, types: Mapping[str, RawType]) -> Output:
+    column = feature.column or name
+    _check_type(types, column, ("image", "floats"), f"features.{name}", "an image feature")
+    pixels = None
+    if types[column] == "floats":
+        pixels = (feature.source_height or feature.height, feature.source_width or feature.width)
+    elif feature.source_height or feature.source_width:
+        raise ConfigError(
+            "`source_height` and `source_width` are for rows of pixels; a file tells its own size. "
+            f"Received: column {column!r} of type image (features.{name})",
+            f"leave them out, or declare `floats` under `data.columns.{column}`",
+        )
+    return Picture(
+        name,
+        name,
+        column,
+        feature.height,
+        feature.width,
+        feature.channels,
+        feature.fit,
+        feature.antialias,
+        feature.scale,
+        pixels,
+        feature.max_value,
+    )
+
+
+def _plan_text(name: str, feature: TextFeature, types: Mapping[str, RawType]) -> Iterator[Output]:
+    column = feature.column or name
+    _check_type(types, column, ("string",), f"features.{name}", "a text feature")
+    tokenizer = Tokenizer(feature.lowercase, feature.strip_accents, feature.tokens, feature.ngrams)
+    vocabulary, width, embedding_dim = feature.vocabulary, feature.max_length, feature.embedding_dim
+    if feature.output == "sequence":
+        yield Tokens(name, name, column, tokenizer, vocabulary, width, embedding_dim)
+    else:
+        yield Bag(name, name, column, tokenizer, vocabulary, feature.output, width, embedding_dim)
+        yield BagWeights(f"{name}_weights", name, column, name, width)
+
+
+def _plan_series(name: str, feature: SeriesFeature, types: Mapping[str, RawType]) -> Iterator[Output]:
+    columns = feature.of or (name,)
+    place = f"features.{name}" + (".of" if feature.of else "")
+    for column in columns:
+        _check_type(types, column, ("floats",), place, "a series feature")
+    if len(set(columns)) != len(columns):
+        raise ConfigError(f"`of` must name different columns. Received: {list(columns)} ({place})")
+    yield Series(name, name, columns, feature.max_length, feature.keep, feature.scale)
+    yield SeriesLength(f"{name}_length", name, columns, name)
 
 
 def _ways(vocabulary: Vocabulary | None, hash_buckets: int | None) -> tuple[Vocabulary | None, int]:

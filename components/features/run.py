@@ -4,7 +4,8 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,13 @@ from headrace.data.config import SPLITS, RawType
 from headrace.data.errors import DataRejected, HeadraceError
 from headrace.serving.preprocessing import Preprocessor
 
-from .analyze import analyze
+from .analyze import RowSize, analyze
 from .apply import compile_transform, transform_shards
 from .config import FeaturesConfig
-from .golden import golden_rows, golden_vectors, read_rows
+from .golden import golden_limit, golden_rows, golden_vectors, read_rows
 from .graph import LabelPlan, build_preprocessing_fn
-from .plan import Number, Output, plan_outputs
+from .outputs import Bag, Category, Number, Output, Picture, Series, SeriesLength, Tokens
+from .plan import plan_outputs
 from .sidecar import describe_features, describe_transform, read_fitted
 from .signatures import FittedTransform
 from .user import describe_user_features, load_function, wrap_user_function
@@ -29,6 +31,9 @@ from .user import describe_user_features, load_function, wrap_user_function
 __all__ = ["Ingest", "check_sidecar", "fit", "read_ingest", "run"]
 
 _TOLERANCE = 1e-5
+_VALUE_BYTES = 16  # a number of a transformed row, with the copies that steps on its way hold
+_TEXT_FACTOR = 64  # a text, character by character
+_BAD_CONTENT = ("a picture must be", "a row of pixels must hold", "Invalid JPEG data", "Invalid PNG data")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Ingest:
     Attributes:
         columns: Raw column -> type, of the columns that the model reads, in config order.
         label: The label and weight columns.
-        task: `binary`, `multiclass` or `regression`.
+        task: `binary`, `multiclass`, `multilabel` or `regression`.
         rows: Split -> rows.
         empty: Columns without a value in the training split.
     """
@@ -62,32 +67,42 @@ class Ingest:
 def run(ctx: NodeContext) -> NodeResult:
     """Fit the transform and write the graph, features.json, the sidecar and the transformed examples."""
     examples, graph_dir = ctx.input("examples"), ctx.outputs["transform_graph"]
-    ingest = read_ingest(examples)
+    ingest = read_ingest(examples, ctx.config["data"].get("label_separator", "|"))
     features = TypeAdapter(FeaturesConfig).validate_python(ctx.config["features"])
     user_fn: str | None = ctx.config.get("preprocessing_fn")
     outputs = () if user_fn else plan_outputs(features, ingest.columns)
     _check_fittable(outputs, ingest)
     emit("phase", text=f"fitting on {ingest.rows['train']:,} rows")
-    described = fit(examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args)
-    transform = FittedTransform(graph_dir)
-    _write_golden(examples, ingest, transform, graph_dir, has_sidecar=user_fn is None)
-    _transform_splits(examples, ingest, transform, ctx.outputs["transformed_examples"])
+    with _telling_bad_content():
+        described = fit(examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args)
+        transform = FittedTransform(graph_dir)
+        _write_golden(examples, ingest, transform, graph_dir, has_sidecar=user_fn is None)
+        size = RowSize(_text_factor(outputs), _VALUE_BYTES * sum(spec["width"] for spec in described))
+        _transform_splits(examples, ingest, transform, ctx.outputs["transformed_examples"], size)
     categories = sum(spec["cardinality"] or 0 for spec in described)
     finding = f"{len(ingest.columns)} columns to {len(described)} model inputs, {categories:,} categories"
     return NodeResult(finding, {"transform_graph": {"inputs": len(described), "categories": categories}})
 
 
-def read_ingest(examples: str) -> Ingest:
-    """Read `ingest.json` of an examples artifact."""
+def read_ingest(examples: str, label_separator: str = "|") -> Ingest:
+    """Read `ingest.json` of an examples artifact.
+
+    Args:
+        examples: Its folder.
+        label_separator: What stands between the labels of a row, where the task is multilabel.
+    """
     with open(os.path.join(examples, "ingest.json"), encoding="utf-8") as stream:
         content = json.load(stream)
     types = {column["name"]: column["type"] for column in content["columns"]}
     rows: dict[str, int] = content["splits"]
     label = content["label"]
     classes = label["classes"]
+    separator = label_separator if label["task"] == "multilabel" else None
     return Ingest(
         columns={name: types[name] for name in content["features"]},
-        label=LabelPlan(label["name"], None if classes is None else tuple(classes), content["weight"]),
+        label=LabelPlan(
+            label["name"], None if classes is None else tuple(classes), content["weight"], separator
+        ),
         task=label["task"],
         rows=rows,
         empty=frozenset(
@@ -124,8 +139,15 @@ def fit(
         function = load_function(user_fn)
         preprocessing_fn = wrap_user_function(function, user_fn, list(ingest.columns), ingest.label)
     scratch = os.path.join(temp_dir, "tft")
+    pixels = sum(
+        output.height * output.width * output.channels
+        for output in outputs
+        if isinstance(output, Picture) and output.scale == "zscore"  # others are not decoded here
+    )
+    size = RowSize(_text_factor(outputs), _VALUE_BYTES * pixels)
+    shards = _shards(examples, "train")
     try:
-        analyze(_shards(examples, "train"), ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args)
+        analyze(shards, ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args, size)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     folder = os.path.join(graph_dir, "headrace")
@@ -167,12 +189,41 @@ def check_sidecar(sidecar: Preprocessor, golden: Mapping[str, Any]) -> None:
         expected = np.array(wanted, np.float64)  # null becomes NaN, which no comparison below rejects
         difference = np.abs(found[name] - expected)
         allowed = _TOLERANCE * np.maximum(1, np.abs(expected)) if found[name].dtype.kind == "f" else 0
-        if (difference > allowed).any():
-            row = int(np.argmax((difference > allowed).any(axis=1)))
+        wrong = difference > allowed
+        if wrong.any():
+            row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
             raise HeadraceError(
                 "preprocessing.json must agree with the transform graph. Received: "
-                f"{found[name][row].tolist()} for {wanted[row]} (output {name!r}, golden row {row})"
+                f"{_shown(found[name][row])} for {_shown(expected[row])} (output {name!r}, golden row {row})"
             )
+
+
+def _shown(values: Any) -> str:
+    return np.array2string(values, threshold=20, separator=", ")
+
+
+@contextmanager
+def _telling_bad_content() -> Iterator[None]:
+    """Turn what the graph says of a picture that it cannot take into an error of the data's."""
+    try:
+        yield
+    except HeadraceError:
+        raise
+    except Exception as error:  # Beam wraps what a graph raises in errors of many types
+        for line in str(error).splitlines():
+            place = min((line.find(mark) for mark in _BAD_CONTENT if mark in line), default=-1)
+            if place >= 0:
+                raise DataRejected(
+                    f"every picture must be a whole JPEG or PNG file, or a row of all its pixels. "
+                    f"Received: {line[place : place + 300]}",
+                    "take the row out of the data, or correct `height`, `width` and `channels`",
+                ) from error
+        raise
+
+
+def _text_factor(outputs: tuple[Output, ...]) -> int:
+    texts = any(isinstance(output, Tokens | Bag) for output in outputs)
+    return _TEXT_FACTOR if texts else RowSize().factor
 
 
 def _check_fittable(outputs: tuple[Output, ...], ingest: Ingest) -> None:
@@ -186,8 +237,10 @@ def _check_fittable(outputs: tuple[Output, ...], ingest: Ingest) -> None:
 
 
 def _columns_of(output: Output) -> set[str]:
-    if hasattr(output, "parts"):
+    if isinstance(output, Category):
         return {part.column for part in output.parts}
+    if isinstance(output, Series | SeriesLength):
+        return set(output.columns)
     # A number with a constant to impute and nothing to scale by fits on anything, even on nothing.
     if isinstance(output, Number) and output.scale == "none" and not isinstance(output.impute, str):
         return set()
@@ -198,21 +251,25 @@ def _write_golden(
     examples: str, ingest: Ingest, transform: FittedTransform, graph_dir: str, has_sidecar: bool
 ) -> None:
     """Write golden.json, and hold the sidecar to it."""
-    rows = read_rows(_shards(examples, "eval") + _shards(examples, "train"), ingest.columns, 512)
-    golden = golden_vectors(golden_rows(rows, ingest.columns), ingest.columns, transform)
+    limit = golden_limit(sum(spec["width"] for spec in transform.features["features"]))
+    shards = _shards(examples, "eval") + _shards(examples, "train")
+    rows = read_rows(shards, ingest.columns, limit + 2 * len(ingest.columns))
+    golden = golden_vectors(golden_rows(rows, ingest.columns, limit), ingest.columns, transform)
     folder = os.path.join(graph_dir, "headrace")
     _write_json(folder, "golden.json", golden)
     if has_sidecar:
         check_sidecar(Preprocessor.load(os.path.join(folder, "preprocessing.json")), golden)
 
 
-def _transform_splits(examples: str, ingest: Ingest, transform: FittedTransform, folder: str) -> None:
+def _transform_splits(
+    examples: str, ingest: Ingest, transform: FittedTransform, folder: str, row_size: RowSize
+) -> None:
     total, done = sum(ingest.rows.values()), 0
     batch_transform = compile_transform(transform.apply, ingest.parsed)
     for split in SPLITS:
         target = os.path.join(folder, f"Split-{split}")
         os.makedirs(target)
-        for rows in transform_shards(_shards(examples, split), batch_transform, target):
+        for rows in transform_shards(_shards(examples, split), batch_transform, target, row_size):
             done += rows
             emit("rows", done=done, total=total, text=f"transforming {split}")
 

@@ -7,9 +7,17 @@ from typing import Any
 
 import tensorflow as tf
 
+from .spec import shape_of
+
 __all__ = ["FittedTransform", "parse_examples", "raw_feature_spec"]
 
-_DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+_DTYPES = {
+    "int": tf.int64,
+    "float": tf.float32,
+    "string": tf.string,
+    "floats": tf.float32,
+    "image": tf.string,
+}
 
 
 def raw_feature_spec(features: Mapping[str, Any]) -> dict[str, tf.io.VarLenFeature]:
@@ -31,10 +39,12 @@ def parse_examples(serialized: Any, features: Mapping[str, Any]) -> dict[str, An
         features: Content of features.json.
 
     Returns:
-        Column -> `[rows]`: float32 with NaN where missing, or string with "" where missing.
+        Column -> `[rows]`: float32 with NaN where missing, or string with "" where missing; of type
+        `floats`: float32 `[rows, numbers]`, padded with NaN.
     """
     parsed = tf.io.parse_example(serialized, raw_feature_spec(features))
-    return {name: _densify(sparse) for name, sparse in parsed.items()}
+    types = {column["name"]: column["type"] for column in features["raw"]}
+    return {name: _densify(sparse, types[name]) for name, sparse in parsed.items()}
 
 
 class FittedTransform(tf.Module):
@@ -57,7 +67,7 @@ class FittedTransform(tf.Module):
             features: dict[str, Any] = json.load(stream)
         self._features_json = json.dumps(features)  # a dict attribute would be wrapped for tracking
         self._imported = tf.saved_model.load(os.path.join(transform_graph_dir, "transform_fn"))
-        self._names = tuple(spec["name"] for spec in features["features"])
+        self._shapes = tuple((spec["name"], shape_of(spec)) for spec in features["features"])
 
     @property
     def features(self) -> dict[str, Any]:
@@ -65,10 +75,12 @@ class FittedTransform(tf.Module):
         return dict(json.loads(self._features_json))
 
     def raw_signature(self) -> dict[str, tf.TensorSpec]:
-        """Return column -> spec of the raw tensors: shape `[None]`, float32 or string."""
+        """Return column -> spec of the raw tensors: float32 or string, `[None]`, lists `[None, None]`."""
         return {
             column["name"]: tf.TensorSpec(
-                [None], tf.string if column["type"] == "string" else tf.float32, name=column["name"]
+                [None, None] if column["type"] == "floats" else [None],
+                tf.string if column["type"] in ("string", "image") else tf.float32,
+                name=column["name"],
             )
             for column in self.features["raw"]
         }
@@ -80,24 +92,22 @@ class FittedTransform(tf.Module):
             serialized: string `[rows]`.
 
         Returns:
-            Name -> tensor as features.json lists them: dense float32 `[rows, width]`, index int64
-            `[rows, 1]`, indices int64 `[rows, width]`.
+            Name -> tensor as features.json lists them, `[rows, *shape]` or `[rows, width]`, float32 or
+            int64 by its role.
         """
-        outputs = self.apply(tf.io.parse_example(serialized, raw_feature_spec(self.features)))
-        return {name: outputs[name] for name in self._names}
+        return self._shaped(self.apply(tf.io.parse_example(serialized, raw_feature_spec(self.features))))
 
     def from_raw(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Transform raw columns; NaN and "" are missing.
+        """Transform raw columns; NaN and "" are missing, and so are the NaN at the end of a list.
 
         Args:
-            raw: Column -> `[rows]`, as `raw_signature` says.
+            raw: Column -> `[rows]` or `[rows, numbers]`, as `raw_signature` says.
 
         Returns:
             As `from_examples`.
         """
         types = {column["name"]: column["type"] for column in self.features["raw"]}
-        outputs = self.apply({name: _sparsify(raw[name], kind) for name, kind in types.items()})
-        return {name: outputs[name] for name in self._names}
+        return self._shaped(self.apply({name: _sparsify(raw[name], kind) for name, kind in types.items()}))
 
     def apply(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Run the transform graph as it is.
@@ -119,24 +129,44 @@ class FittedTransform(tf.Module):
         }
         return dict(transform_fn(inputs))
 
+    def _shaped(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the model's inputs among `outputs`; pictures and series are flat there."""
+        return {
+            name: tf.reshape(outputs[name], [-1, *shape]) if len(shape) > 1 else outputs[name]
+            for name, shape in self._shapes
+        }
+
 
 def _all_missing(dtype: Any, rows: Any) -> Any:
     return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0], dtype), tf.stack([rows, 0]))
 
 
-def _densify(sparse: Any) -> Any:
-    """Take the first value of each row: `[rows, values]` -> `[rows]`, NaN or "" where there is none."""
+def _densify(sparse: Any, kind: str) -> Any:
+    """Fill what is missing with NaN or "": SparseTensor `[rows, values]` -> `[rows]`, its first values.
+
+    Of type `floats` all values are kept, `[rows, values]`.
+    """
     is_text = sparse.dtype == tf.string
     values = sparse.values if is_text else tf.cast(sparse.values, tf.float32)
     shape = tf.stack([sparse.dense_shape[0], tf.maximum(sparse.dense_shape[1], 1)])
-    return tf.sparse.to_dense(
+    dense = tf.sparse.to_dense(
         tf.SparseTensor(sparse.indices, values, shape), "" if is_text else float("nan")
-    )[:, 0]
+    )
+    return dense if kind == "floats" else dense[:, 0]
 
 
 def _sparsify(values: Any, kind: str) -> Any:
-    """Drop what is missing: `[rows]` -> SparseTensor `[rows, 1]` of the column's own type."""
-    present = tf.not_equal(values, "") if kind == "string" else tf.logical_not(tf.math.is_nan(values))
+    """Drop what is missing: `[rows]` -> SparseTensor `[rows, 1]` of the column's own type.
+
+    Of type `floats`: `[rows, values]` -> SparseTensor `[rows, values]`; a NaN before the last number stays.
+    """
+    if kind == "floats":
+        known = tf.cast(tf.logical_not(tf.math.is_nan(values)), tf.int32)
+        kept = tf.cumsum(known, axis=1, reverse=True) > 0
+        shape = tf.shape(values, tf.int64)
+        return tf.SparseTensor(tf.where(kept), tf.boolean_mask(values, kept), shape)
+    is_text = kind in ("string", "image")
+    present = tf.not_equal(values, "") if is_text else tf.logical_not(tf.math.is_nan(values))
     rows = tf.where(present)  # [present, 1]
     return tf.SparseTensor(
         tf.pad(rows, [[0, 0], [0, 1]]),

@@ -82,7 +82,13 @@ def write_examples(
 ) -> None:
     """Write rows (with `label` "no" or "yes", and `weight`) as the ingest node does."""
     columns = {**types, "label": "string", **({weight: "float"} if weight else {})}
-    arrow = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
+    arrow = {
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "string": pa.string(),
+        "floats": pa.large_list(pa.float32()),
+        "image": pa.binary(),
+    }
     missing: dict[str, dict[str, int]] = {name: {} for name in columns}
     for split, rows in splits.items():
         os.makedirs(folder / f"Split-{split}")
