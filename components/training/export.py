@@ -13,6 +13,7 @@ from headrace.components.models.output import Output
 from headrace.components.parity.tolerance import TOLERANCE, max_relative_difference
 from headrace.data.errors import HeadraceError
 from headrace.data.section import canonical_json
+from headrace.serving.raw import raw_columns
 
 from .signatures import answers, save_module, serving_module, transformed_module
 
@@ -96,7 +97,8 @@ def verify_exports(
     Raises:
         HeadraceError: If it exceeds the tolerance of float32 runtimes.
     """
-    raw = _raw_columns(transform.features, _golden_inputs(transform_graph_uri))
+    types = {column["name"]: column["type"] for column in transform.features["raw"]}
+    raw = raw_columns(_golden_inputs(transform_graph_uri), types)
     serving = os.path.join(model_uri, SERVING_FORMAT)
     transformed = {name: tensor.numpy() for name, tensor in transform.from_raw(raw).items()}
     name = "outputs" if output.task == "regression" else "scores"
@@ -154,28 +156,16 @@ def _golden_inputs(transform_graph_uri: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _raw_columns(features: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Array]:
-    """Return rows as the columns of `serving_raw`: float32 with NaN, or bytes with "" where missing."""
-    columns: dict[str, Array] = {}
-    for column in features["raw"]:
-        values = [row.get(column["name"]) for row in rows]
-        if column["type"] == "string":
-            columns[column["name"]] = np.array([(value or "").encode() for value in values], object)
-        else:
-            columns[column["name"]] = np.array(
-                [np.nan if value is None else value for value in values], np.float32
-            )
-    return columns
-
-
 def _example(features: Mapping[str, Any], raw: Mapping[str, Array], row: int) -> bytes:
     """Return one row as a serialized tf.Example; what is missing is left out."""
     example = tf.train.Example()
     for column in features["raw"]:
         value, target = raw[column["name"]][row], example.features.feature[column["name"]]
-        if column["type"] == "string":
+        if column["type"] in ("string", "image"):
             if value:
                 target.bytes_list.value.append(value)
+        elif column["type"] == "floats":
+            target.float_list.value.extend(value[: 1 + max(np.flatnonzero(~np.isnan(value)), default=-1)])
         elif not np.isnan(value):
             if column["type"] == "int":
                 target.int64_list.value.append(int(value))

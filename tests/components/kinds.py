@@ -85,16 +85,19 @@ _WORDS = ["the", "The", "café", "isn't", "good", "bad", "Straße", "ΣΑΣ", "x
 def random_row(draw: random.Random, missing: float = 0.1) -> dict[str, Any]:
     """Draw a row as training sees them."""
     row = {
-        "review": draw.choice(["", " ", "\t"]).join(draw.choices(_WORDS, k=draw.randrange(1, 12)))
-        if draw.random() < 0.2
-        else " ".join(draw.choices(_WORDS, weights=range(1, 14), k=draw.randrange(1, 12)))
-        + draw.choice(".!"),
+        "review": random_text(draw),
         "photo": random_picture(draw),
         "pixels": [float(draw.randrange(17)) for _ in range(12)],
         "left": random_series(draw, 1e3, 5.0),
         "right": random_series(draw, -2.0, 0.1),
     }
     return {name: None if draw.random() < missing else value for name, value in row.items()}
+
+
+def random_text(draw: random.Random) -> str:
+    """Draw a few words, now and then with nothing between them."""
+    words = draw.choices(_WORDS, weights=range(1, 14), k=draw.randrange(1, 12))
+    return draw.choice([" ", " ", " ", "", "\t"]).join(words) + draw.choice([".", "!", ""])
 
 
 def random_series(draw: random.Random, mean: float, spread: float) -> list[float | None]:
