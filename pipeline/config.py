@@ -14,12 +14,12 @@ from headrace.components.crossval.config import CrossValidationConfig, extra_col
 from headrace.components.evaluation.config import EvaluationConfig
 from headrace.components.features.columns import column_usages
 from headrace.components.features.config import FeaturesConfig
-from headrace.components.gates.config import GatesConfig
+from headrace.components.gates.config import TASK_METRICS, GatesConfig
 from headrace.components.models.config import MlpConfig, ModelConfig
 from headrace.components.push.config import PushConfig
 from headrace.components.quantization.config import VariantsConfig
 from headrace.components.training.config import TrainingConfig
-from headrace.components.training.settings import resolve_monitor
+from headrace.components.training.settings import check_training
 from headrace.components.tuning.config import TuningConfig
 from headrace.components.tuning.space import check_search
 from headrace.components.validation.config import ValidationConfig
@@ -97,6 +97,7 @@ class RunConfig(Section):
             raise ValueError("`features` must name at least one feature. Received: {}")
         _check_columns(self)
         _check_variants(self)
+        _check_metrics(self)
         _check_training(self)
         return self
 
@@ -168,10 +169,29 @@ def _check_variants(config: RunConfig) -> None:
             )
 
 
+def _check_metrics(config: RunConfig) -> None:
+    task, costs = config.data.task, config.evaluation.costs
+    named = [(f"gates.quality.{i}.metric", gate.metric) for i, gate in enumerate(config.gates.quality)]
+    if config.gates.variant.metric != "auto":
+        named.append(("gates.variant.metric", config.gates.variant.metric))
+    for place, metric in named:
+        if metric not in TASK_METRICS[task]:
+            raise ValueError(
+                f"`{place}` must be a metric of the task {task}: {', '.join(TASK_METRICS[task])}. "
+                f"Received: {metric}"
+            )
+        if metric == "cost" and not costs:
+            raise ValueError(f"`{place}: cost` needs `evaluation.costs`. Received: no costs")
+    if costs and task not in ("binary", "multiclass"):
+        raise ValueError(f"`evaluation.costs` needs the task binary or multiclass. Received: {task}")
+    if config.evaluation.threshold == "min_cost" and task != "binary":
+        raise ValueError(f"`evaluation.threshold: min_cost` needs the task binary. Received: {task}")
+
+
 def _check_training(config: RunConfig) -> None:
     try:
-        if config.training.early_stopping is not None:
-            resolve_monitor(config.training.early_stopping.monitor, config.data.task)
+        kinds = None if config.preprocessing_fn else {one.kind for one in config.features.values()}
+        check_training(config.training, config.data.task, kinds)
         if config.tuning.enabled:
             check_search(config.tuning, config.model, config.training, config.data.task)
     except ConfigError as error:

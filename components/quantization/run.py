@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
-from headrace.components.models.output import Output, output_of
+from headrace.components.models.output import Output
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.parity.tolerance import TOLERANCE, max_abs_difference, max_relative_difference
 from headrace.components.training.signatures import answers, save_module, serving_module
@@ -20,7 +20,7 @@ from headrace.data.errors import HeadraceError
 from . import lite
 from .calibration import read_calibration_rows
 from .config import LITE_VARIANTS, VariantsConfig
-from .rebuild import rebuild_model
+from .rebuild import read_output, rebuild_model
 from .serving import Int8Model, TooLarge, int8_model, stored_constant_bytes
 
 __all__ = ["Variant", "run"]
@@ -68,7 +68,7 @@ class _Source:
 
     @property
     def output(self) -> Output:
-        return output_of(dict(self.features))
+        return read_output(self.model_dir / "keras")
 
     @property
     def transformed(self) -> str:

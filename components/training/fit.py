@@ -8,8 +8,12 @@ import tensorflow as tf
 from headrace.components.models.output import Output
 from headrace.data.errors import HeadraceError
 
+from .averaging import AveragedWeights
 from .config import TrainingConfig
 from .input import Batches
+from .losses import make_loss
+from .metrics import make_metrics
+from .optimizers import make_optimizer, plain_optimizer, plan_schedule
 
 __all__ = ["compile_model", "diverged", "fit_model"]
 
@@ -21,27 +25,31 @@ def compile_model(
     *,
     precision: str = "float32",
     weighted: bool = False,
+    learning_rate: float | None = None,
 ) -> None:
     """Give `model` its loss, metrics and optimizer.
 
     Args:
-        model: Logits out; compiled in place.
-        training: Optimizer and its settings.
-        output: Task and classes.
+        model: Logits out, or for regression the scaled target; compiled in place.
+        training: Loss, optimizer and their settings.
+        output: Task, classes and the scale of a regression target: the loss and the metrics take labels in
+            their own units.
         precision: `mixed_float16` adds loss scaling, so that small gradients do not vanish.
         weighted: Whether metrics weigh examples too (the config names a weight column).
+        learning_rate: First learning rate; by default `training.learning_rate`.
     """
-    loss, metrics = _loss_and_metrics(output)
-    optimizer = _optimizer(training)
+    optimizer = make_optimizer(training, learning_rate)
     if precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    metrics = make_metrics(output)
     model.compile(
         optimizer=optimizer,
-        loss=loss,
+        loss=make_loss(training, output),
         metrics=None if weighted else metrics,
         weighted_metrics=metrics if weighted else None,
-        # XLA turns the sparse gradients of embedding tables into dense ones and takes long to compile.
-        jit_compile=False,
+        # By default off: XLA turns the sparse gradients of embedding tables into dense ones and takes long
+        # to compile.
+        jit_compile=training.xla,
     )
 
 
@@ -54,9 +62,22 @@ def fit_model(
 ) -> None:
     """Fit `model`.
 
+    Averaged weights (`training.ema_momentum`) are those that are evaluated; without an `AveragedWeights`
+    among the callbacks one is added.
+
+    Args:
+        model: A compiled model.
+        train: Batches of the training split.
+        evaluation: Batches that are judged after each epoch.
+        epochs: Epochs of the fit.
+        callbacks: Keras callbacks.
+
     Raises:
         HeadraceError: If the loss became NaN or infinite.
     """
+    plan_schedule(model, train.steps, epochs)
+    if plain_optimizer(model).use_ema and not any(isinstance(one, AveragedWeights) for one in callbacks):
+        callbacks = [*callbacks, AveragedWeights()]
     try:
         history = model.fit(
             train.dataset, validation_data=evaluation.dataset, epochs=epochs, callbacks=callbacks, verbose=0
@@ -71,37 +92,13 @@ def fit_model(
         raise diverged()
 
 
-def diverged() -> HeadraceError:
-    """Return the error of a fit whose loss is no longer finite."""
+def diverged(reason: str = "") -> HeadraceError:
+    """Return the error of a fit whose loss is no longer finite.
+
+    Args:
+        reason: A sentence on where it began.
+    """
     return HeadraceError(
-        "training must keep a finite loss. Received: NaN or infinity",
+        f"training must keep a finite loss. Received: NaN or infinity{reason and f'; {reason}'}",
         "lower `training.learning_rate`, set `training.clip_norm`, or look for extreme feature values",
     )
-
-
-def _loss_and_metrics(output: Output) -> tuple[Any, list[Any]]:
-    if output.task == "binary":
-        return keras.losses.BinaryCrossentropy(from_logits=True), [
-            keras.metrics.AUC(name="auc", from_logits=True),
-            keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0),  # logit 0 is probability 1/2
-        ]
-    if output.task == "multiclass":
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        ]
-    return keras.losses.MeanSquaredError(), [
-        keras.metrics.RootMeanSquaredError(name="rmse"),
-        keras.metrics.MeanAbsoluteError(name="mae"),
-    ]
-
-
-def _optimizer(training: TrainingConfig) -> Any:
-    rate, clip = training.learning_rate, training.clip_norm
-    decay = training.weight_decay or None
-    if training.optimizer == "sgd":
-        return keras.optimizers.SGD(
-            rate, momentum=training.momentum, weight_decay=decay, global_clipnorm=clip
-        )
-    if training.optimizer == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=training.weight_decay, global_clipnorm=clip)
-    return keras.optimizers.Adam(rate, global_clipnorm=clip)

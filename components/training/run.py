@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.models.config import ModelConfig
-from headrace.components.models.output import Output, output_of
+from headrace.components.models.output import Output, TargetScale, output_of
 from headrace.components.models.registry import build_model, parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
+from headrace.data.config import Task
 from headrace.data.errors import HeadraceError
 
 from .callbacks import EpochLog, Progress, RunFolders, make_callbacks
@@ -25,8 +26,9 @@ from .config import EarlyStopping, TrainingConfig
 from .export import content_sha256, export_model, verify_exports
 from .fit import compile_model, diverged, fit_model
 from .hardware import Hardware, prepare
-from .input import Batches, batches, class_weight_table, label_counts, read_rows, split_files
-from .settings import Monitor, apply_values, resolve_monitor
+from .input import Source, batches, class_weights_of, label_parts, read_rows, split_files
+from .settings import Monitor, apply_values, check_training, resolve_monitor
+from .target import fit_target, target_spec
 
 __all__ = ["Trained", "run", "train"]
 
@@ -42,6 +44,7 @@ class Trained:
         monitor: Log name and direction that chose it.
         steps: Steps of an epoch.
         hardware: Where it ran.
+        output: Task, classes and the scale of a regression target that the model answers on.
     """
 
     model: Any
@@ -50,6 +53,7 @@ class Trained:
     monitor: Monitor
     steps: int | None
     hardware: Hardware
+    output: Output
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -65,7 +69,6 @@ def run(ctx: NodeContext) -> NodeResult:
     training = TrainingConfig.model_validate(sections["training"])
     transform = FittedTransform(graph_uri)
     features = transform.features
-    output = output_of(features)
     seed = int(ctx.config["seed"])
 
     folders = RunFolders(
@@ -73,12 +76,14 @@ def run(ctx: NodeContext) -> NodeResult:
     )
     trained = train(ctx.input("transformed_examples"), features, config, training, folders, seed)
     emit("phase", text="exporting")
+    output = trained.output
     export_model(trained.model, transform, output, model_uri)
     verify_exports(trained.model, transform, output, model_uri, graph_uri)
     spec = {
         "model": config.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "features": features,
+        "target": target_spec(output.target),
     }
     _write_json(os.path.join(model_uri, "keras", "model.json"), spec)
     weights = trained.model.get_weights()
@@ -89,7 +94,9 @@ def run(ctx: NodeContext) -> NodeResult:
         "hyperparameters": tuned,
         "epochs_run": len(trained.epochs),
         "best_epoch": trained.best_epoch,
-        "sha256": content_sha256(trained.model, graph_uri, {"model": spec["model"], "features": features}),
+        "sha256": content_sha256(
+            trained.model, graph_uri, {name: spec[name] for name in ("model", "features", "target")}
+        ),
     }
     _write_json(os.path.join(model_uri, "model.json"), summary)
     _write_history(trained, folders, run_uri)
@@ -119,12 +126,24 @@ def train(
         folders: Where the fit writes.
         seed: Of weights, order and dropout.
     """
-    output = output_of(dict(features))
+    task: Task = features["label"]["task"]
+    check_training(training, task)
     monitor_name = "auto" if training.early_stopping is None else training.early_stopping.monitor
-    monitor = resolve_monitor(monitor_name, output.task)
+    monitor = resolve_monitor(monitor_name, task)
     keras.utils.set_random_seed(seed)
     hardware = prepare(training)
-    train_batches, eval_batches = _read(examples_uri, features, training, output, seed)
+    train_source, eval_source = (
+        _read(examples_uri, split, features, training) for split in ("train", "eval")
+    )
+    output = output_of(dict(features), _target(train_source, features, training))
+    train_batches = batches(
+        train_source,
+        features,
+        training,
+        shuffle_seed=seed,
+        class_weights=class_weights_of(train_source, features, training),
+    )
+    eval_batches = batches(eval_source, features, training)
     folders.state.mkdir(parents=True, exist_ok=True)
     if not training.backup:
         shutil.rmtree(folders.state)
@@ -152,9 +171,9 @@ def train(
             f"training must reach a finite {monitor[0]}. Received: none in {len(log.epochs)} epochs",
             "lower `training.learning_rate`, or check that the eval split holds every class",
         )
-    final = build_model(features, config, output, seed=seed)
+    final = build_model(features, config, output, seed=seed, pretrained=False)
     final.load_weights(str(folders.best_weights))
-    return Trained(final, log.epochs, int(best["epoch"]), monitor, train_batches.steps, hardware)
+    return Trained(final, log.epochs, int(best["epoch"]), monitor, train_batches.steps, hardware, output)
 
 
 def _stopped_early(epochs: list[dict[str, Any]], monitor: Monitor, stopping: EarlyStopping | None) -> bool:
@@ -173,23 +192,16 @@ def _stopped_early(epochs: list[dict[str, Any]], monitor: Monitor, stopping: Ear
     return False
 
 
-def _read(
-    examples_uri: str, features: Mapping[str, Any], training: TrainingConfig, output: Output, seed: int
-) -> tuple[Batches, Batches]:
-    """Return the batches of the train and eval splits, from memory where they fit."""
-    train_files, eval_files = (split_files(examples_uri, split) for split in ("train", "eval"))
-    train_source = (read_rows(train_files, features) if training.cache else None) or train_files
-    eval_source = (read_rows(eval_files, features) if training.cache else None) or eval_files
-    counts = (
-        label_counts(train_source, features)
-        if training.class_weights == "balanced" and output.classes
-        else None
-    )
-    weights = class_weight_table(training.class_weights, output.classes, counts)
-    return (
-        batches(train_source, features, training, shuffle_seed=seed, class_weights=weights),
-        batches(eval_source, features, training),
-    )
+def _read(examples_uri: str, split: str, features: Mapping[str, Any], training: TrainingConfig) -> Source:
+    """Return a split from memory where it fits."""
+    files = split_files(examples_uri, split)
+    return (read_rows(files, features) if training.cache else None) or files
+
+
+def _target(source: Source, features: Mapping[str, Any], training: TrainingConfig) -> TargetScale | None:
+    if features["label"]["task"] != "regression":
+        return None
+    return fit_target(training.target, label_parts(source, features))
 
 
 def _write_history(trained: Trained, folders: RunFolders, run_uri: str) -> None:

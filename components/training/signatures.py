@@ -11,7 +11,9 @@ from typing import Any
 import tensorflow as tf
 
 from headrace.components.features.spec import dtype_of, shape_of
-from headrace.components.models.output import Output, TargetScale
+from headrace.components.models.output import Output
+
+from .target import unscaled
 
 __all__ = [
     "Forward",
@@ -39,18 +41,13 @@ def answers(logits: Any, output: Output) -> dict[str, Any]:
     """
     logits = tf.cast(logits, tf.float32)
     if output.task == "regression":
-        return {"outputs": _unscaled(tf.reshape(logits, [-1]), output.target)}
+        return {"outputs": unscaled(tf.reshape(logits, [-1]), output.target)}
     if output.task == "multilabel":
         return {"scores": tf.sigmoid(logits)}
     if output.task == "binary":
         positive = tf.sigmoid(logits)
         return {"scores": tf.concat([1.0 - positive, positive], axis=1)}
     return {"scores": tf.nn.softmax(logits, axis=1)}
-
-
-def _unscaled(values: Any, target: TargetScale) -> Any:
-    values = values * target.divide + target.subtract
-    return tf.math.expm1(values) if target.log else values
 
 
 def serving_module(forward: Forward, transform: Any, output: Output, trackables: Iterable[Any] = ()) -> Any:

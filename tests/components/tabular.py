@@ -13,8 +13,10 @@ CLASSES: Mapping[str, list[str] | None] = {
     "binary": ["no", "yes"],
     "multiclass": ["a", "b", "c"],
     "regression": None,
+    "multilabel": ["p", "q", "r", "s"],
 }
-TASKS = tuple(CLASSES)
+TASKS = ("binary", "multiclass", "regression")
+ALL_TASKS = tuple(CLASSES)
 
 
 def _input(name: str, role: str, width: int, cardinality: int | None, encode: str) -> dict[str, Any]:
@@ -70,11 +72,13 @@ def draw_columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def draw_labels(columns: Mapping[str, np.ndarray], task: str, seed: int = 0) -> np.ndarray:
-    """Return labels `[rows]` that follow from the inputs, with noise."""
+    """Return labels that follow from the inputs, with noise: `[rows]`, or multilabel `[rows, 4]`."""
     noise = np.random.default_rng(seed + 1).normal(size=len(columns["amount"]))
     score = columns["amount"][:, 0] + 0.7 * (columns["city"][:, 0] - 2) + 0.5 * noise
     if task == "regression":
         return score.astype(np.float32)
+    if task == "multilabel":  # from frequent to rare
+        return (score[:, None] > np.array([-1.0, 0.0, 1.0, 2.0])).astype(np.int64)
     # Unequal classes, for class weights.
     return np.digitize(score, [0.8] if task == "binary" else [-1.0, 1.5]).astype(np.int64)
 
@@ -100,7 +104,7 @@ def write_split(
             for row in places:
                 example = tf.train.Example()
                 values = {name: column[row] for name, column in columns.items()} | {
-                    "label": labels[row : row + 1]
+                    "label": np.atleast_1d(labels[row])
                 }
                 if weights is not None:
                     values["weight"] = weights[row : row + 1]
