@@ -8,7 +8,11 @@ from .config import FamilyConfig
 from .inputs import penalty
 from .output import Output
 
-__all__ = ["hidden_layers", "logits"]
+__all__ = ["BATCH_MOMENTUM", "hidden_layers", "logits"]
+
+BATCH_MOMENTUM = 0.9
+"""How much of its running statistics a batch norm keeps each step. Keras' 0.99 forgets the start only after
+hundreds of steps, so that the first epochs over small data would be judged by statistics of nothing."""
 
 
 def hidden_layers(x: Any, config: FamilyConfig, *, batch_norm: bool = False) -> Any:
@@ -21,7 +25,7 @@ def hidden_layers(x: Any, config: FamilyConfig, *, batch_norm: bool = False) -> 
     """
     for place, units in enumerate(config.hidden):
         if batch_norm:
-            x = layers.BatchNormalization(name=f"norm_{place}")(x)
+            x = layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"norm_{place}")(x)
         x = layers.Dense(
             units,
             activation=config.activation,

@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops
 
 from headrace.components.features.spec import dtype_of, shape_of
+from headrace.data.errors import ConfigError
 
 from .config import FamilyConfig
 
@@ -25,6 +26,7 @@ __all__ = [
     "penalty",
     "pool_steps",
     "read_inputs",
+    "require",
     "step_mask",
     "token_vectors",
 ]
@@ -91,6 +93,22 @@ def read_inputs(features: Mapping[str, Any]) -> Inputs:
         if spec["role"] not in _COMPANIONS
     )
     return Inputs(tensors, entries)
+
+
+def require(inputs: Inputs, family: str, *roles: str) -> list[Entry]:
+    """Return the entries of these roles.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    found = inputs.of(*roles)
+    if not found:
+        given = ", ".join(sorted({entry.role for entry in inputs.entries}))
+        raise ConfigError(
+            f"family `{family}` needs at least one input of role {' or '.join(roles)}. Received: {given} "
+            "(features, model.family)"
+        )
+    return found
 
 
 def encode(entry: Entry, config: FamilyConfig, *, flat_images: bool = False) -> Any:

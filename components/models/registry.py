@@ -2,16 +2,27 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 from pydantic import TypeAdapter
 
-from . import mlp, wide_deep
+from . import (
+    cnn,
+    conv1d,
+    custom,
+    ensemble,
+    mlp,
+    resnet_tabular,
+    rnn,
+    transfer,
+    transformer,
+    wide_deep,
+)
 from .config import ModelConfig
 from .output import Output
+from .phases import WHOLE, Phase
 
 __all__ = ["FAMILIES", "Phase", "build_model", "parse_model_config", "phases", "training_parts"]
 
@@ -19,27 +30,22 @@ __all__ = ["FAMILIES", "Phase", "build_model", "parse_model_config", "phases", "
 FAMILIES: Mapping[str, Any] = {
     "mlp": mlp,
     "wide_deep": wide_deep,
+    "resnet_tabular": resnet_tabular,
+    "cnn": cnn,
+    "transfer": transfer,
+    "rnn": rnn,
+    "conv1d": conv1d,
+    "transformer": transformer,
+    "custom": custom,
+    "ensemble": ensemble,
 }
-"""Family -> module with `build(features, config, output, seed, precision) -> keras.Model`."""
+"""Family -> module with `build(features, config, output, seed, precision) -> keras.Model`.
+
+A module may also have `phases(config)`, `parts(model)` (see `training_parts`) and
+`load_pretrained(model, config)`.
+"""
 
 _ADAPTER: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with its own settings, after which the next starts from the best weights.
-
-    Attributes:
-        name: For logs, such as "frozen".
-        epochs: Most epochs; None: `training.epochs`.
-        learning_rate: First learning rate; None: `training.learning_rate`.
-        prepare: Sets the `trainable` flags of a part that `training_parts` names; call before compiling.
-    """
-
-    name: str
-    epochs: int | None
-    learning_rate: float | None
-    prepare: Callable[[Any], None]
 
 
 def parse_model_config(section: Mapping[str, Any]) -> ModelConfig:
@@ -54,6 +60,7 @@ def build_model(
     *,
     seed: int = 0,
     precision: str = "float32",
+    pretrained: bool = True,
 ) -> Any:
     """Build a Keras model over the transformed features.
 
@@ -65,23 +72,28 @@ def build_model(
         seed: Seed of initial weights and dropout masks.
         precision: Keras dtype policy of the layers inside, `float32` or `mixed_float16`. Variables and
             the output are float32 either way.
+        pretrained: Load the pretrained weights that `config` names, if any; False where the model's own
+            weights follow anyway.
 
     Returns:
         An uncompiled functional model; output: logits float32 `[rows, output.logits]`.
 
     Raises:
         ConfigError: If the family cannot do with these features.
+        EnvironmentProblem: If pretrained weights cannot be downloaded.
     """
+    family = FAMILIES[config.family]
     with _layer_defaults(seed, precision):
-        return FAMILIES[config.family].build(features, config, output, seed, precision)
+        model = family.build(features, config, output, seed, precision)
+    if pretrained and hasattr(family, "load_pretrained"):
+        family.load_pretrained(model, config)
+    return model
 
 
 def phases(config: ModelConfig) -> tuple[Phase, ...]:
     """Return the phases that each part is trained in, first to last, at least one."""
     family = FAMILIES[config.family]
-    if hasattr(family, "phases"):
-        return tuple(Phase(*phase) for phase in family.phases(config))
-    return (Phase("training", None, None, _train_all),)
+    return tuple(family.phases(config)) if hasattr(family, "phases") else WHOLE
 
 
 def training_parts(model: Any, config: ModelConfig) -> list[Any]:
@@ -91,10 +103,6 @@ def training_parts(model: Any, config: ModelConfig) -> list[Any]:
     """
     family = FAMILIES[config.family]
     return list(family.parts(model)) if hasattr(family, "parts") else [model]
-
-
-def _train_all(model: Any) -> None:
-    model.trainable = True
 
 
 @contextlib.contextmanager

@@ -21,9 +21,14 @@ def build(
 ) -> Any:
     """Build the model; `headrace.components.models.registry.build_model` documents the contract."""
     inputs = read_inputs(features)
-    parts = [_wide(entry, config, output) for entry in inputs.entries]
+    vectors = {
+        entry.place: encode(entry, config, flat_images=True)
+        for entry in inputs.entries
+        if config.hidden or entry.role not in _CATEGORIES
+    }
+    parts = [_wide(entry, vectors.get(entry.place), config, output) for entry in inputs.entries]
     if config.hidden:
-        x = join([encode(entry, config, flat_images=True) for entry in inputs.entries])
+        x = join(list(vectors.values()))
         parts.append(logits(hidden_layers(x, config, batch_norm=config.batch_norm), config, output))
     else:
         # The bias that the dense layers otherwise bring.
@@ -32,8 +37,15 @@ def build(
     return keras.Model(inputs.tensors, x, name="wide_deep")
 
 
-def _wide(entry: Entry, config: WideDeepConfig, output: Output) -> Any:
-    """Return the linear model's share of one input: float32 `[rows, output.logits]`."""
+def _wide(entry: Entry, vector: Any, config: WideDeepConfig, output: Output) -> Any:
+    """Return the linear model's share of one input: float32 `[rows, output.logits]`.
+
+    Args:
+        entry: The input.
+        vector: Its numbers, float `[rows, n]`; not needed of categories.
+        config: Gives `wide_l1` and `wide_l2`.
+        output: Task and classes.
+    """
     regularizer = penalty(config.wide_l1, config.wide_l2)
     if entry.role in _CATEGORIES:
         return linear_term(entry, output.logits, regularizer)
@@ -44,7 +56,7 @@ def _wide(entry: Entry, config: WideDeepConfig, output: Output) -> Any:
         kernel_regularizer=regularizer,
         dtype="float32",
         name=f"wide_{entry.place}",
-    )(encode(entry, config, flat_images=True))
+    )(vector)
 
 
 @keras.saving.register_keras_serializable("headrace")

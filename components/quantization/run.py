@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.models.output import Output
+from headrace.components.models.portable import portable
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.parity.tolerance import TOLERANCE, max_abs_difference, max_relative_difference
 from headrace.components.training.signatures import answers, save_module, serving_module
@@ -133,9 +134,10 @@ def _int8_weights(source: _Source, folder: Path) -> Variant:
     except TooLarge as error:
         return Variant(folder.name, "tf", None, 0, 0, "skipped", error.message)
     transform = FittedTransform(source.transform_dir)
-    save_module(
-        serving_module(quantized.forward, transform, source.output, quantized.trackables), str(folder)
-    )
+    with portable(model):
+        save_module(
+            serving_module(quantized.forward, transform, source.output, quantized.trackables), str(folder)
+        )
     _check_stored(quantized, source.model_dir / "Format-Serving", folder)
     found = answers(
         quantized.forward({n: tf.constant(v) for n, v in source.calibration.items()}), source.output

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from headrace.components.models.output import Output
+from headrace.components.models.portable import portable
 from headrace.components.parity.tolerance import TOLERANCE, max_relative_difference
 from headrace.data.errors import HeadraceError
 from headrace.data.section import canonical_json
@@ -50,11 +51,12 @@ def export_model(model: Any, transform: Any, output: Output, model_uri: str) -> 
         return model(features, training=False)
 
     held = held_variables(model)
-    save_module(serving_module(forward, transform, output, held), os.path.join(model_uri, SERVING_FORMAT))
-    save_module(
-        transformed_module(forward, transform.features, output, held),
-        os.path.join(model_uri, TRANSFORMED_FORMAT),
-    )
+    with portable(model):  # the graphs are traced when they are saved
+        save_module(serving_module(forward, transform, output, held), os.path.join(model_uri, SERVING_FORMAT))
+        save_module(
+            transformed_module(forward, transform.features, output, held),
+            os.path.join(model_uri, TRANSFORMED_FORMAT),
+        )
     keras_dir = os.path.join(model_uri, "keras")
     os.makedirs(keras_dir, exist_ok=True)
     model.save_weights(os.path.join(keras_dir, "model.weights.h5"))
