@@ -71,8 +71,11 @@ def build_evidence(config: RunConfig, outcomes: Sequence[NodeOutcome], command: 
         "ingest": ("ingest", "examples", "ingest.json"),
         "anomalies": ("validation", "gates", "anomalies.json"),
         "evaluation": ("evaluation", "evaluation", "evaluation.json"),
+        "mistakes": ("evaluation", "evaluation", "mistakes.json"),
         "infra": ("infra", "infra", "infra.json"),
         "history": ("trainer", "model_run", "history.json"),
+        "monitoring": ("trainer", "model_run", "monitoring.json"),
+        "lr_finder": ("trainer", "model_run", "lr_finder.json"),
         "trials": ("tuner", "best_hyperparameters", "trials.json"),
         "best": ("tuner", "best_hyperparameters", "best.json"),
         "pushed": ("push", "pushed", "pushed.json"),
@@ -138,10 +141,12 @@ def _variants(uris: dict[tuple[str, str], str], pushed: dict[str, Any]) -> list[
                 "metrics": found.get("metrics", {}),
                 "intervals": found.get("intervals", {}),
                 "slices": [
-                    {key: part.get(key) for key in ("keys", "rows", "metrics")}
+                    {key: part.get(key) for key in ("keys", "rows", "metrics", "intervals")}
                     for part in found.get("slices", [])
                 ],
                 "confusion_matrix": found.get("confusion_matrix"),
+                "label_matrices": found.get("label_matrices"),
+                "per_class": found.get("per_class"),
                 "latency_us": cost.get("latency_us"),
                 "load_s": cost.get("load_s"),
                 "agreement": found.get("agreement"),

@@ -17,6 +17,7 @@ from .bootstrap import Resampler
 from .config import EvaluationConfig
 from .importance import permutation_importance
 from .judge import Judge
+from .mistakes import find_mistakes, pixels_of
 from .predict import LitePath, SavedModel, batch_rows, check_predictions
 from .rows import Rows, check_slices, column_texts, device_columns, model_columns, read_rows
 from .slices import make_slices
@@ -88,6 +89,8 @@ def run(ctx: NodeContext) -> NodeResult:
     emit("importance", text="permutation importance done")
     tfma = _write_tfma(given, judge, results, predictions)
     _write_predictions(ctx.outputs["evaluation"], predictions, judge)
+    if "float32" in predictions:
+        _write_json(_mistakes(given, judge, predictions["float32"]), ctx, "mistakes.json")
     *variants, baseline = results
     document = {
         "task": given.data.task,
@@ -103,15 +106,18 @@ def run(ctx: NodeContext) -> NodeResult:
         "importance": importance,
         "tfma": tfma,
     }
-    path = os.path.join(ctx.outputs["evaluation"], "evaluation.json")
-    with open(path, "w", encoding="utf-8") as stream:
-        json.dump(_finite(document), stream, allow_nan=False)
+    _write_json(document, ctx, "evaluation.json")
     return NodeResult(_finding(document), {"evaluation": {"rows": len(given.rows), "tfma": tfma["state"]}})
 
 
 def _read_json(*parts: str) -> Any:
     with open(os.path.join(*parts), encoding="utf-8") as stream:
         return json.load(stream)
+
+
+def _write_json(document: Any, ctx: NodeContext, name: str) -> None:
+    with open(os.path.join(ctx.outputs["evaluation"], name), "w", encoding="utf-8") as stream:
+        json.dump(_finite(document), stream, allow_nan=False)
 
 
 def _read_inputs(ctx: NodeContext) -> _Inputs:
@@ -272,6 +278,12 @@ def _importance(given: _Inputs, float32: SavedModel | None) -> list[dict[str, An
         given.rows.labels[chosen], given.weights[chosen], given.data.task,
         given.config.importance_repeats, given.seed,
     )  # fmt: skip
+
+
+def _mistakes(given: _Inputs, judge: Judge, predictions: np.ndarray) -> dict[str, Any]:
+    path = os.path.join(given.sidecars, "preprocessing.json")
+    pixels = pixels_of(_read_json(path)) if os.path.isfile(path) else {}
+    return find_mistakes(judge, predictions, given.rows.files, given.ingest["features"], pixels)
 
 
 def _write_tfma(

@@ -1,12 +1,14 @@
 """The `gates` section: bounds that decide whether anything is pushed."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from headrace.data.config import Task
 from headrace.data.section import Section
 
-__all__ = ["CostGate", "GatesConfig", "QualityGate", "ServingGate", "VariantGate"]
+__all__ = ["TASK_METRICS", "CostGate", "GatesConfig", "QualityGate", "ServingGate", "VariantGate"]
 
 Metric = Literal[
     "accuracy", "auc", "pr_auc", "precision", "recall", "f1", "macro_f1", "weighted_f1", "log_loss",
@@ -15,6 +17,23 @@ Metric = Literal[
     "micro_pr_auc",
     "rmse", "mae", "median_ae", "mape", "bias", "r2",
 ]  # fmt: skip
+
+_CLASSES = (
+    "accuracy", "auc", "pr_auc", "precision", "recall", "f1", "log_loss", "calibration_error", "cost"
+)  # fmt: skip
+_MEANS = ("macro_f1", "weighted_f1")
+
+TASK_METRICS: Mapping[Task, tuple[str, ...]] = {
+    "binary": _CLASSES,
+    "multiclass": (*_CLASSES, *_MEANS, "top_k_accuracy"),
+    "multilabel": (
+        "auc", "pr_auc", "precision", "recall", "f1", *_MEANS, "log_loss", "calibration_error",
+        "subset_accuracy", "hamming_loss", "micro_precision", "micro_recall", "micro_f1", "micro_auc",
+        "micro_pr_auc",
+    ),
+    "regression": ("rmse", "mae", "median_ae", "mape", "bias", "r2"),
+}  # fmt: skip
+"""What can be bounded, by task; `cost` needs `evaluation.costs`."""
 
 
 class QualityGate(Section):

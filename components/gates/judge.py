@@ -61,7 +61,7 @@ def judge(
     targets = target_variants(push)
     found = [
         *judge_agreement(evidence),
-        *judge_quality(gates.quality, dict.fromkeys(("float32", *targets)), evidence),
+        *judge_quality(gates.quality, dict.fromkeys(("float32", *targets)), evidence, task),
     ]
     names = dict.fromkeys((*evidence.built(), *targets))
     for name in names:

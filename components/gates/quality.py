@@ -15,23 +15,28 @@ _TFMA_TOLERANCE = 1e-4
 """What `headrace.components.evaluation.cross_check` allows."""
 
 
-def judge_quality(rules: Iterable[QualityGate], names: Iterable[str], evidence: Evidence) -> list[Gate]:
+def judge_quality(
+    rules: Iterable[QualityGate], names: Iterable[str], evidence: Evidence, task: str
+) -> list[Gate]:
     """Judge every rule on every named variant.
 
     Args:
         rules: `gates.quality`.
         names: Variants to judge: float32 and those that would be pushed.
         evidence: What was measured.
+        task: `binary`, `multiclass`, `multilabel` or `regression`.
 
     Returns:
-        The gates, rule by rule; one NO_THRESHOLD gate where there are no rules.
+        The gates, rule by rule. Where there are no rules, one NO_THRESHOLD gate, and whether the model
+        knows more than a guess: `auc` of 0.5, or `r2` of 0 for regression.
     """
-    rules = list(rules)
+    rules, names, found = list(rules), list(names), []
     if not rules:
         reason = "`gates.quality` is empty, so nothing bounds the quality of the model."
-        return [Gate("quality", "any", "NO_THRESHOLD", reason, variant="float32")]
-    names = list(names)
-    return [gate for rule in rules for name in names for gate in _judge_rule(rule, name, evidence)]
+        found.append(Gate("quality", "any", "NO_THRESHOLD", reason, variant="float32"))
+        guess = {"metric": "r2", "min": 0.0} if task == "regression" else {"metric": "auc", "min": 0.5}
+        rules = [QualityGate.model_validate(guess)]
+    return [*found, *(gate for rule in rules for name in names for gate in _judge_rule(rule, name, evidence))]
 
 
 def judge_agreement(evidence: Evidence) -> list[Gate]:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from headrace.components.parity.tolerance import max_relative_difference
+from headrace.serving.raw import raw_columns
 
 from .latency import measure
-from .requests import raw_columns
 
 __all__ = ["probe_lite", "probe_session"]
 
@@ -53,7 +53,8 @@ def probe_session(request: Mapping[str, Any]) -> dict[str, Any]:
         )
 
         def call(rows: int) -> Callable[[], object]:
-            batch = {name: np.resize(values, rows) for name, values in columns.items()}
+            places = np.arange(rows) % len(request["rows"])
+            batch = {name: values[places] for name, values in columns.items()}
             return lambda: model.run("serving_raw", batch)
 
         latency = {name: measure(call(rows), request["budget_s"]) for name, rows in _BATCHES.items()}

@@ -15,14 +15,16 @@ from headrace.components.features.golden import encode_rows
 from headrace.components.gates.config import ServingGate
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.parity.tolerance import golden_bound
+from headrace.serving.raw import raw_columns
 
 from .child import run_child
-from .requests import raw_columns
 from .warmup import warmup_logs, write_warmup
 
 __all__ = ["run"]
 
 Json = dict[str, Any]
+
+_WARMUP_BYTES = 4_000_000  # of examples; the file holds them twice, once for each signature
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class _Golden:
     """Raw rows and what the float32 SavedModel answers them.
 
     Attributes:
-        rows: Column -> value, None where missing.
-        types: Column -> `int`, `float` or `string`.
+        rows: Column -> value as JSON holds it (`headrace.serving.raw`), None where missing.
+        types: Column -> `int`, `float`, `string`, `floats` or `image`.
         examples: The rows as serialized tf.Examples.
         outputs: Signature -> output name -> values.
     """
@@ -90,7 +92,9 @@ def _plain(values: np.ndarray[Any, Any]) -> Any:
 
 
 def _write_warmup(out: Path, golden: _Golden, rows: int) -> None:
-    order = [index % len(golden.rows) for index in range(rows)]
+    mean = sum(map(len, golden.examples)) / len(golden.examples)
+    fitting = max(1, int(_WARMUP_BYTES / max(mean, 1)))  # pictures: the file is read at every load
+    order = [index % len(golden.rows) for index in range(min(rows, fitting))]
     columns = raw_columns([golden.rows[index] for index in order], golden.types)
     logs = warmup_logs([golden.examples[index] for index in order], columns)
     write_warmup(out / "warmup" / "tf_serving_warmup_requests", logs)

@@ -127,10 +127,30 @@ def test_a_value_that_could_not_be_computed_fails(candidate: Candidate, value: f
 
 def test_no_quality_gate_is_no_threshold_and_blocks_unless_allowed(candidate: Candidate) -> None:
     gates = candidate.judge({"quality": []})
-    gate = only(gates, kind="quality")
+    gate = only(gates, kind="quality", metric="any")
     assert gate.state == "NO_THRESHOLD"
     assert blocking(gates) == [gate]
     assert blocking(gates, allow_unbounded=True) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "guess"),
+    [
+        ("binary", "auc", 0.5),
+        ("multiclass", "auc", 0.5),
+        ("multilabel", "auc", 0.5),
+        ("regression", "r2", 0.0),
+    ],
+)
+def test_without_a_quality_gate_no_model_may_know_less_than_a_guess(
+    candidate: Candidate, task: str, metric: str, guess: float
+) -> None:
+    for found in candidate.evaluation["variants"]:
+        found["metrics"] |= {metric: guess - 0.01, "macro_f1": 0.7, "r2": guess - 0.01}
+    gates = candidate.judge({"quality": []}, task=task)
+    gate = only(gates, kind="quality", variant="float32", metric=metric)
+    assert (gate.state, gate.bound) == ("FAIL", Bound(">=", guess))
+    assert gate in blocking(gates, allow_unbounded=True)
 
 
 def test_a_quality_gate_without_a_bound_is_no_threshold(candidate: Candidate) -> None:

@@ -85,6 +85,37 @@ def test_regression_is_judged_on_r2_and_has_no_flips(candidate: Candidate) -> No
     assert (gate.state, gate.value) == ("FAIL", pytest.approx(0.5))
 
 
+def test_multilabel_is_judged_on_macro_f1_and_on_label_decisions(candidate: Candidate) -> None:
+    for entry in candidate.evaluation["variants"]:
+        entry.update(metrics={"macro_f1": 0.7, "auc": 0.8, "hamming_loss": 0.1, "cost": 1.0}, slices=[])
+    candidate.evaluated("tflite_int8")["metrics"]["macro_f1"] = 0.6
+    candidate.evaluated("int8_weights")["agreement"]["flip_rate"] = 0.3
+    found = blocking(candidate.judge(task="multilabel"))
+    assert [(g.variant, g.metric) for g in found] == [
+        ("int8_weights", "flip_rate"),
+        ("tflite_int8", "macro_f1_drop"),
+    ]
+    assert "30.000% of the label decisions are others than from float32" in found[0].reason
+
+
+@pytest.mark.parametrize(
+    ("metric", "float32", "other", "drop"),
+    [
+        ("hamming_loss", 0.1, 0.15, 0.05),
+        ("cost", -2.0, -1.5, 0.5),
+        ("mape", 0.2, 0.1, -0.1),
+        ("bias", -1.0, 1.2, 0.2),
+    ],
+)
+def test_less_is_better(candidate: Candidate, metric: str, float32: float, other: float, drop: float) -> None:
+    for entry in candidate.evaluation["variants"]:
+        entry.update(metrics={metric: float32, "auc": 0.8}, slices=[])
+    candidate.evaluated("tflite_int8")["metrics"][metric] = other
+    gates = candidate.judge({"variant": {"metric": metric, "max_drop": 1.0}})
+    gate = only(gates, variant="tflite_int8", metric=f"{metric}_drop")
+    assert gate.value == pytest.approx(drop)
+
+
 def test_a_skipped_variant_blocks_only_as_a_target(candidate: Candidate) -> None:
     reason = "a preprocessing_fn of your own has no sidecar"
     for entry in candidate.variants:

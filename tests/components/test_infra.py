@@ -12,13 +12,13 @@ from tensorflow_serving.apis import prediction_log_pb2
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.infra.child import run_child
 from headrace.components.infra.latency import measure
-from headrace.components.infra.requests import raw_columns
 from headrace.components.infra.run import run
 from headrace.components.models.output import output_of
 from headrace.components.node import NodeResult
 from headrace.components.quantization.rebuild import rebuild_model
 from headrace.components.quantization.run import run as quantize
 from headrace.components.training.signatures import serving_module
+from headrace.serving.raw import raw_columns
 from headrace.serving.session import SessionModel
 from tests.components.trained_model import Trained, context, trained
 

@@ -129,7 +129,7 @@ def _untrained(made: Trained, seed: int) -> keras.Model:
 
 
 def _columns(rows: list[dict[str, Any]], made: Trained) -> dict[str, np.ndarray]:
-    from headrace.components.infra.requests import raw_columns
+    from headrace.serving.raw import raw_columns
 
     return raw_columns(rows, {column["name"]: column["type"] for column in made.features()["raw"]})
 

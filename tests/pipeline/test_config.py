@@ -55,6 +55,10 @@ def write(folder: Path, raw: Any) -> Path:
         ("training.early_stopping", {"monitor": "val_rmsle"}, "must be auto or one of .*Received: val_rmsle"),
         ("tuning", {"enabled": True, "search": {"model.dropot": {"float": [0, 0.5]}}}, "dropot.*dropout"),
         ("tuning", {"enabled": True, "objective": "val_mae", "search": {"model.dropout": {"float": [0, 0.5]}}}, "objective.*val_mae"),
+        ("gates.quality", [{"metric": "rmse", "max": 3}], "`gates.quality.0.metric` must be a metric of the task binary: accuracy, .*Received: rmse"),
+        ("gates.variant.metric", "macro_f1", "`gates.variant.metric` must be a metric of the task binary.*Received: macro_f1"),
+        ("gates.quality", [{"metric": "cost", "max": 3}], "`gates.quality.0.metric: cost` needs `evaluation.costs`. Received: no costs"),
+        ("evaluation.threshold", "min_cost", "`threshold: min_cost` needs `costs`. Received: no costs"),
         ("schema_version", 2, "`schema_version` must be 1. Received: 2"),
         ("features", {}, "`features` must name at least one feature"),
         ("features.late", {"kind": "categorical"}, "the label must not be a feature"),
@@ -164,3 +168,21 @@ def test_reading_a_config_loads_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(write(tmp_path, GOOD))], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("task", "evaluation", "message"),
+    [
+        ("multilabel", {"costs": {"a": {"b": 2}}}, "`evaluation.costs` needs the task binary or multiclass. Received: multilabel"),
+        ("multiclass", {"threshold": "min_cost", "costs": {"a": {"b": 2}}}, "`evaluation.threshold: min_cost` needs the task binary. Received: multiclass"),
+    ],
+)
+def test_costs_fit_the_task(task: str, evaluation: dict[str, Any], message: str) -> None:
+    raw = changed("data.task", task) | {"evaluation": evaluation}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(raw)
+
+
+def test_class_names_of_costs_are_text() -> None:
+    raw = changed("evaluation.costs", {0: {1: 2}})
+    assert parse_config(raw).evaluation.costs == {"0": {"1": 2.0}}

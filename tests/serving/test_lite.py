@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headrace.components.infra.requests import raw_columns
 from headrace.components.models.output import Output
 from headrace.components.parity.tolerance import TOLERANCE, max_relative_difference
 from headrace.components.quantization.lite import convert_float
@@ -15,6 +14,7 @@ from headrace.components.training.signatures import save_module, transformed_mod
 from headrace.data.errors import ConfigError
 from headrace.serving.columns import InvalidRow
 from headrace.serving.lite import LiteModel, LiteRunner
+from headrace.serving.raw import raw_columns
 from tests.components.trained_model import Trained, trained
 
 
