@@ -16,8 +16,15 @@ from .graph import GRAPH, Node
 
 __all__ = ["new_run_id", "node_config", "node_sources", "run_identity"]
 
-_RUN_BY_NAME = {"infra": ("headrace.components.infra.probe",)}
+_RUN_BY_NAME = {
+    "infra": ("headrace.components.infra.probe",),
+    "tuner": ("headrace.components.tuning.worker",),
+}
 """Modules that a node starts by their name, where no import shows them."""
+
+
+_NEVER_SCORED = ("tensorboard", "tensorboard_histograms", "monitoring", "lr_finder", "backup")
+"""Fields of `training` that neither trials nor folds use."""
 
 
 def new_run_id() -> str:
@@ -57,8 +64,8 @@ def node_config(config: RunConfig, node: Node) -> dict[str, Any]:
 def _keep_what_trials_use(plain: dict[str, Any]) -> None:
     """Leave out what no trial reads: a longer training must not search again."""
     if plain["tuning"]["enabled"]:
-        for name in ("epochs", "tensorboard", "backup"):
-            del plain["training"][name]
+        for name in ("epochs", *_NEVER_SCORED):
+            plain["training"].pop(name, None)
     else:
         plain |= {"model": None, "training": None, "tuning": {"enabled": False}}
 
@@ -66,8 +73,8 @@ def _keep_what_trials_use(plain: dict[str, Any]) -> None:
 def _keep_what_folds_use(plain: dict[str, Any]) -> None:
     """Leave out what no fold reads; all of it where cross-validation is off."""
     if plain["cross_validation"]["enabled"]:
-        for name in ("tensorboard", "backup"):
-            del plain["training"][name]
+        for name in _NEVER_SCORED:
+            plain["training"].pop(name, None)
         if plain["cross_validation"]["epochs"] is not None:
             del plain["training"]["epochs"]
     else:

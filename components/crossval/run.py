@@ -27,13 +27,12 @@ from headrace.components.evaluation.thresholds import (
 )
 from headrace.components.features.run import run as run_transform
 from headrace.components.models.config import ModelConfig
-from headrace.components.models.output import output_of
 from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.training.callbacks import RunFolders
 from headrace.components.training.config import TrainingConfig
 from headrace.components.training.input import batches, split_files
-from headrace.components.training.run import train
+from headrace.components.training.run import Trained, train
 from headrace.components.training.settings import apply_values
 from headrace.components.training.signatures import answers
 from headrace.data.config import DataConfig
@@ -162,7 +161,7 @@ class _Folds:
         folders = RunFolders(folder / "state", folder / "logs", folder / "history.csv")
         trained = train(str(transformed), features, self._model, self._training, folders, seed)
         judged = {
-            split: _predict(trained.model, str(transformed), split, features, self._training)
+            split: _predict(trained, str(transformed), split, features, self._training)
             for split in ("test", *(("eval",) if self._threshold_is_chosen else ()))
         }
         return {"best_epoch": trained.best_epoch, "metrics": self._metrics(str(examples), judged)}
@@ -196,14 +195,13 @@ class _Folds:
 
 
 def _predict(
-    model: Any, transformed: str, split: str, features: Mapping[str, Any], training: TrainingConfig
+    trained: Trained, transformed: str, split: str, features: Mapping[str, Any], training: TrainingConfig
 ) -> np.ndarray:
     """Return what the exported model would answer: float32 `[rows, classes]`, or `[rows]` for regression."""
-    output = output_of(dict(features))
 
     @tf.function(reduce_retracing=True)
     def answer(columns: Any) -> Any:
-        (found,) = answers(model(columns, training=False), output).values()
+        (found,) = answers(trained.model(columns, training=False), trained.output).values()
         return found
 
     dataset = batches(split_files(transformed, split), features, training).dataset

@@ -1,42 +1,28 @@
 """The tuner node: search hyperparameters on a sample of the training split."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_tuner
-import numpy as np
 import tensorflow as tf
 
-from headrace.components.models.output import Output, output_of
-from headrace.components.models.registry import build_model, parse_model_config
+from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.training.config import TrainingConfig
-from headrace.components.training.fit import compile_model, fit_model
-from headrace.components.training.hardware import Hardware, prepare
-from headrace.components.training.input import (
-    Rows,
-    batches,
-    class_weight_table,
-    label_counts,
-    read_rows,
-    split_files,
-)
-from headrace.components.training.settings import Monitor, apply_values
+from headrace.components.training.settings import Monitor
 from headrace.data.errors import HeadraceError
 
 from .config import TuningConfig
-from .search import Score, Search, search
+from .parallel import Job, lead, search_in_processes
+from .search import OnTrial, Search, search
 from .space import check_search, own_values, resolve_objective
+from .trials import Trials
 
-__all__ = ["Trials", "run"]
-
-Source = Rows | list[str]
+__all__ = ["run"]
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -56,148 +42,41 @@ def run(ctx: NodeContext) -> NodeResult:
         TrainingConfig.model_validate(sections["training"]),
         task,
     )
-    features = _read_features(ctx.input("transform_graph"))
-    trials = Trials(
-        ctx.input("transformed_examples"), features, sections, tuning, objective, int(ctx.config["seed"])
-    )
-    progress = _TrialProgress(tuning, objective[0])
-    found = search(
-        tuning,
-        objective,
-        trials.evaluate,
-        Path(ctx.temp_dir) / "search",
-        int(ctx.config["seed"]),
-        first=own_values(tuning.search, sections),
-        on_trial=progress.report,
-    )
+    found = _search(ctx, tuning, objective, sections, _TrialProgress(tuning, objective[0]).report)
     if found.best is None:
         raise HeadraceError(
-            f"at least one trial must reach a finite {objective[0]}. Received: none in {len(found.trials)}",
+            f"at least one trial must reach a finite {objective[0]}. Received: none in {len(found.trials)}"
+            + (f"; {found.trials[-1]['reason']}" if found.trials and found.trials[-1]["reason"] else ""),
             "narrow `tuning.search`, for instance to lower learning rates",
         )
     _write(out, found, objective[0])
+    failed = sum(trial["status"] != "completed" for trial in found.trials)
     return NodeResult(
-        f"{objective[0]} {found.score:.4f}, best of {len(found.trials)} trials: {_values_text(found.best)}"
+        f"{objective[0]} {found.score:.4f}, best of {len(found.trials)} trials"
+        f"{f' ({failed} failed)' if failed else ''}: {_values_text(found.best)}"
     )
 
 
-class Trials:
-    """Scores settings on one sample, read once and shared by all trials.
-
-    Args:
-        examples_uri: Folder of the transformed examples.
-        features: Content of features.json.
-        sections: `model` and `training` as plain JSON values.
-        tuning: Sample, epochs and executions of a trial.
-        objective: Log name and direction.
-        seed: Of weights and order; the same for every trial, so that they differ by their values alone.
-    """
-
-    def __init__(
-        self,
-        examples_uri: str,
-        features: Mapping[str, Any],
-        sections: Mapping[str, Any],
-        tuning: TuningConfig,
-        objective: Monitor,
-        seed: int,
-    ) -> None:
-        self._features, self._sections, self._tuning = features, sections, tuning
-        self._objective, self._seed = objective, seed
-        self._output: Output = output_of(dict(features))
-        self._train: Source = _sample(split_files(examples_uri, "train"), features, tuning.sample)
-        eval_files = split_files(examples_uri, "eval")
-        self._eval: Source = read_rows(eval_files, features) or eval_files
-
-    def evaluate(self, values: dict[str, Any], epochs: int) -> Score:
-        """Fit with `values` and return the best value of the objective, averaged over executions.
-
-        Raises:
-            keras_tuner.errors.FailedTrialError: If the fit gave no finite value.
-        """
-        sections = apply_values(self._sections, values)
-        training = TrainingConfig.model_validate(sections["training"])
-        runs = [
-            self._fit(sections["model"], training, epochs, self._seed + execution)
-            for execution in range(self._tuning.executions_per_trial)
-        ]
-        return Score(float(np.mean([run.value for run in runs])), max(run.epochs for run in runs))
-
-    def _fit(self, model_section: Any, training: TrainingConfig, epochs: int, seed: int) -> Score:
-        keras.backend.clear_session(free_memory=False)
-        keras.utils.set_random_seed(seed)
-        hardware: Hardware = prepare(training)
-        with hardware.scope():
-            model = build_model(
-                self._features,
-                parse_model_config(model_section),
-                self._output,
-                seed=seed,
-                precision=hardware.precision,
-            )
-            compile_model(
-                model,
-                training,
-                self._output,
-                precision=hardware.precision,
-                weighted=bool(self._features.get("weight")),
-            )
-        balanced = training.class_weights == "balanced" and self._output.classes
-        counts = label_counts(self._train, self._features) if balanced else None
-        weights = class_weight_table(training.class_weights, self._output.classes, counts)
-        scores = _BestScore(self._objective)
-        try:
-            fit_model(
-                model,
-                batches(self._train, self._features, training, shuffle_seed=seed, class_weights=weights),
-                batches(self._eval, self._features, training),
-                epochs,
-                [keras.callbacks.TerminateOnNaN(), *_schedule(training, self._objective), scores],
-            )
-        except HeadraceError as error:
-            raise keras_tuner.errors.FailedTrialError(error.message) from error
-        if scores.best is None:
-            raise keras_tuner.errors.FailedTrialError(f"no finite {self._objective[0]}")
-        return Score(scores.best, scores.epochs)
-
-
-class _BestScore(keras.callbacks.Callback):
-    """Keeps the best finite value of one log."""
-
-    def __init__(self, objective: Monitor) -> None:
-        super().__init__()
-        self._name, self._mode = objective
-        self.best: float | None = None
-        self.epochs = 0
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.epochs = epoch + 1
-        value = float((logs or {}).get(self._name, math.nan))
-        if math.isfinite(value):
-            pick = min if self._mode == "min" else max
-            self.best = value if self.best is None else pick(self.best, value)
-
-
-def _schedule(training: TrainingConfig, objective: Monitor) -> list[Any]:
-    """Return the callbacks whose settings a search may change."""
-    name, mode = objective
-    found: list[Any] = []
-    if training.reduce_on_plateau is not None:
-        plateau = training.reduce_on_plateau
-        found.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor=name, mode=mode, factor=plateau.factor, patience=plateau.patience,
-                min_lr=plateau.min_learning_rate,
-            )
-        )  # fmt: skip
-    if training.early_stopping is not None:
-        stopping = training.early_stopping
-        found.append(
-            keras.callbacks.EarlyStopping(
-                monitor=name, mode=mode, patience=stopping.patience, min_delta=stopping.min_delta
-            )
+def _search(
+    ctx: NodeContext, tuning: TuningConfig, objective: Monitor, sections: dict[str, Any], on_trial: OnTrial
+) -> Search:
+    """Search in this process, in several of this machine, or with workers that others start."""
+    seed, folder = int(ctx.config["seed"]), Path(ctx.temp_dir) / "search"
+    examples, graph = ctx.input("transformed_examples"), ctx.input("transform_graph")
+    first = own_values(tuning.search, sections)
+    if "chief" in os.environ.get("KERASTUNER_TUNER_ID", ""):
+        job = Job(examples, graph, sections, ctx.config["tuning"], objective, seed, str(folder))
+        job.write()
+        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        return lead(job, address, first, on_trial)
+    if tuning.workers > 1:
+        threads = max(1, len(os.sched_getaffinity(0)) // tuning.workers)
+        job = Job(
+            examples, graph, sections, ctx.config["tuning"], objective, seed, str(folder), threads, local=True
         )
-    return found
+        return search_in_processes(job, first, on_trial)
+    trials = Trials(examples, _read_features(graph), sections, tuning, objective, seed)
+    return search(tuning, objective, trials.evaluate, folder, seed, first, on_trial)
 
 
 class _TrialProgress:
@@ -208,20 +87,24 @@ class _TrialProgress:
         self._started = time.monotonic()
         self._seen = 0
 
-    def report(self, trial: dict[str, Any]) -> None:
+    def report(self, trial: dict[str, Any], done: int) -> None:
+        """Send the event.
+
+        Args:
+            trial: An entry of trials.json.
+            done: Trials that have ended, in earlier tries of this search too.
+        """
         self._seen += 1
-        done = int(trial["trial"]) + 1  # counts the trials of an earlier try of this search too
-        left = max(self._tuning.trials - done, 0)
-        eta = round(left * (time.monotonic() - self._started) / self._seen, 1)
+        elapsed = time.monotonic() - self._started
+        eta = max(self._tuning.trials - done, 0) * elapsed / self._seen
+        if self._tuning.minutes is not None:
+            eta = min(eta, max(60 * self._tuning.minutes - elapsed, 0))
         score = "failed" if trial["score"] is None else f"{self._objective} {trial['score']:.4f}"
         text = (
             f"trial {done}/{self._tuning.trials}  {score}  {_values_text(trial['values'])}  {eta:.0f} s left"
         )
-        emit("trial", done=done, total=self._tuning.trials, eta_s=eta, **_event_values(trial), text=text)
-
-
-def _event_values(trial: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: trial[name] for name in ("values", "score", "seconds", "status")}
+        told = {name: trial[name] for name in ("values", "score", "seconds", "status")}
+        emit("trial", done=done, total=self._tuning.trials, eta_s=round(eta, 1), **told, text=text)
 
 
 def _values_text(values: Mapping[str, Any]) -> str:
@@ -231,14 +114,6 @@ def _values_text(values: Mapping[str, Any]) -> str:
         else f"{field.rpartition('.')[2]} {value}"
         for field, value in values.items()
     )
-
-
-def _sample(files: list[str], features: Mapping[str, Any], share: float) -> Source:
-    """Return the first `share` of a split, whose rows are in random order; whole files of a streamed one."""
-    rows = read_rows(files, features)
-    if rows is None:
-        return files[: max(1, math.ceil(share * len(files)))]
-    return rows.take(np.arange(max(1, round(share * len(rows))))) if share < 1 else rows
 
 
 def _read_features(transform_graph_uri: str) -> dict[str, Any]:

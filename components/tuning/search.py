@@ -5,7 +5,7 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,46 @@ import keras_tuner
 
 from headrace.components.training.settings import Monitor
 
-from .config import SearchRange, TuningConfig
-from .space import choice_kind
+from .config import TuningConfig
+from .encoding import decode_values, encode_values, make_space
 
-__all__ = ["Score", "Search", "decode_values", "make_space", "search"]
+__all__ = [
+    "Evaluate",
+    "Score",
+    "Search",
+    "describe",
+    "make_oracle",
+    "outcome",
+    "quiet",
+    "run_trials",
+    "search",
+    "write_note",
+]
+
+_PROJECT = "search"
+_IDLE_S = 0.2
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one trial gave."""
+    """What one trial gave.
+
+    Attributes:
+        value: The objective at its best epoch.
+        epochs: Epochs run.
+        curve: The objective after each epoch, None where it was not finite.
+    """
 
     value: float
     epochs: int
+    curve: tuple[float | None, ...] = ()
 
 
 Evaluate = Callable[[dict[str, Any], int], Score]
 """(dotted field -> value, epochs) -> score; raises Keras Tuner's `FailedTrialError` where there is none."""
+
+OnTrial = Callable[[dict[str, Any], int], None]
+"""Told an ended trial, and how many have ended so far."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +63,7 @@ class Search:
     Attributes:
         best: Values of the best trial, or None if none succeeded.
         score: Its score.
-        trials: `{trial, values, score, epochs, seconds, status}` in the order they ran.
+        trials: `{trial, values, score, epochs, seconds, status, curve, reason}` in the order they started.
         hyperparameters: Keras Tuner's config of the best values.
     """
 
@@ -56,9 +80,9 @@ def search(
     folder: Path,
     seed: int,
     first: Mapping[str, Any] | None = None,
-    on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
+    on_trial: OnTrial = lambda trial, done: None,
 ) -> Search:
-    """Try settings until the algorithm or `tuning.trials` ends it.
+    """Try settings one after another until the algorithm, `tuning.trials` or `tuning.minutes` ends it.
 
     Args:
         tuning: Algorithm, space and budget.
@@ -67,75 +91,134 @@ def search(
         folder: State of the search; one that was killed goes on from it.
         seed: Of the choices.
         first: Values of the first trial (random and bayesian only), or None.
-        on_trial: Told each finished trial.
+        on_trial: Told each ended trial.
 
     Raises:
         Exception: Whatever `evaluate` raises but `FailedTrialError`.
     """
-    oracle = _oracle(tuning, objective, seed)
+    with quiet():
+        oracle = make_oracle(tuning, objective, seed, folder, first)
+        run_trials(
+            oracle,
+            tuning,
+            objective,
+            evaluate,
+            folder,
+            lambda trial: on_trial(describe(trial, tuning, folder), len(oracle.end_order)),
+        )
+    return outcome(oracle, tuning, folder)
+
+
+def make_oracle(
+    tuning: TuningConfig, objective: Monitor, seed: int, folder: Path, first: Mapping[str, Any] | None = None
+) -> Any:
+    """Return what chooses the values, in the state that an earlier try left in `folder`.
+
+    Args:
+        tuning: Algorithm, space and budget.
+        objective: Log name and direction.
+        seed: Of the choices.
+        folder: State of the search.
+        first: Values of the first trial (random and bayesian only), or None.
+    """
+    oracle = _new_oracle(tuning, objective, seed)
     if first is not None and tuning.algorithm in ("random", "bayesian"):
-        _start_at(oracle, _encode_values(tuning.search, first))
-    # Keras Tuner prints; standard output belongs to the command line.
+        _start_at(oracle, encode_values(tuning.search, first))
+    if tuning.minutes is not None:
+        _end_after(oracle, 60 * tuning.minutes, folder / "elapsed.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    oracle._set_project_dir(str(folder), _PROJECT)
+    if Path(oracle._get_oracle_fname()).exists():
+        oracle.reload()
+        if tuning.algorithm == "grid":
+            _restore_grid(oracle)
+    return oracle
+
+
+def run_trials(
+    oracle: Any,
+    tuning: TuningConfig,
+    objective: Monitor,
+    evaluate: Evaluate,
+    folder: Path,
+    on_trial: Callable[[Any], None] = lambda trial: None,
+) -> None:
+    """Run trials until the oracle has no more; in a worker it is the chief's, behind gRPC.
+
+    Raises:
+        Exception: Whatever `evaluate` raises but `FailedTrialError`.
+    """
+    tuner = _Tuner(oracle, tuning, objective, evaluate, folder, on_trial)
+    try:
+        tuner.search(verbose=0)
+    except keras_tuner.errors.FatalError as error:
+        raise error.__cause__ or error from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Keras Tuner from printing: standard output belongs to the command line."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # Of the Gaussian process behind `bayesian`, which goes on with what it has.
         warnings.filterwarnings("ignore", message=r"(?s).*The optimal value found for dimension")
-        tuner = _Tuner(oracle, tuning, objective, evaluate, folder, on_trial)
-        if tuning.algorithm == "grid":
-            _restore_grid(oracle)
-        try:
-            tuner.search(verbose=0)
-        except keras_tuner.errors.FatalError as error:
-            raise error.__cause__ or error from None
-    trials = [_describe(oracle.trials[key], tuning.search) for key in oracle.start_order]
+        yield
+
+
+def outcome(oracle: Any, tuning: TuningConfig, folder: Path) -> Search:
+    """Return what the search has found so far."""
+    trials = [describe(oracle.trials[key], tuning, folder) for key in oracle.start_order]
     done = [trial for trial in oracle.get_best_trials(1) if trial.score is not None]
     if not done:
         return Search(None, None, trials, keras_tuner.HyperParameters().get_config())
     best = done[0]
+    chosen = make_space(tuning.search)
+    chosen.values = encode_values(tuning.search, decode_values(tuning.search, best.hyperparameters.values))
     return Search(
         decode_values(tuning.search, best.hyperparameters.values),
         float(best.score),
         trials,
-        best.hyperparameters.get_config(),
+        chosen.get_config(),
     )
 
 
-def make_space(search_ranges: Mapping[str, SearchRange]) -> keras_tuner.HyperParameters:
-    """Return the search space as Keras Tuner's hyperparameters, named by dotted field."""
-    space = keras_tuner.HyperParameters()
-    for field, limits in search_ranges.items():
-        sampling = "log" if limits.log else "linear"
-        if limits.float is not None:
-            space.Float(field, *limits.float, step=limits.step, sampling=sampling)
-        elif limits.int is not None:
-            step = None if limits.step is None else int(limits.step)
-            space.Int(field, *limits.int, step=step, sampling=sampling)
-        elif choice_kind(limits.choice) == "number":
-            space.Choice(field, list(limits.choice), ordered=True)
-        else:
-            space.Choice(field, [json.dumps(value) for value in limits.choice], ordered=False)
-    return space
+def describe(trial: Any, tuning: TuningConfig, folder: Path) -> dict[str, Any]:
+    """Return an entry of trials.json.
 
-
-def decode_values(search_ranges: Mapping[str, SearchRange], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Keras Tuner's values as the config's: JSON text parsed, the tuner's own entries left out."""
+    Args:
+        trial: Keras Tuner's trial.
+        tuning: The space.
+        folder: State of the search.
+    """
+    note = {"epochs": None, "seconds": None, "curve": [], "reason": None} | _read_note(folder, trial.trial_id)
     return {
-        field: json.loads(values[field])
-        if limits.choice and choice_kind(limits.choice) == "json"
-        else values[field]
-        for field, limits in search_ranges.items()
+        "trial": trial.trial_id,
+        "values": decode_values(tuning.search, trial.hyperparameters.values),
+        "score": None if trial.score is None else float(trial.score),
+        "status": str(trial.status).lower(),
+        **note,
     }
 
 
-def _encode_values(search_ranges: Mapping[str, SearchRange], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        field: json.dumps(values[field])
-        if limits.choice and choice_kind(limits.choice) == "json"
-        else values[field]
-        for field, limits in search_ranges.items()
-    }
+def write_note(folder: Path, trial_id: str, **note: Any) -> None:
+    """Keep what Keras Tuner has no place for: epochs, seconds, curve, reason of a failure."""
+    path = _note_path(folder, trial_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(note), encoding="utf-8")
 
 
-def _oracle(tuning: TuningConfig, objective: Monitor, seed: int) -> Any:
+def _read_note(folder: Path, trial_id: str) -> dict[str, Any]:
+    path = _note_path(folder, trial_id)
+    if not path.exists():
+        return {}
+    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return note
+
+
+def _note_path(folder: Path, trial_id: str) -> Path:
+    return folder / "notes" / f"{trial_id}.json"
+
+
+def _new_oracle(tuning: TuningConfig, objective: Monitor, seed: int) -> Any:
     shared: dict[str, Any] = {
         "objective": keras_tuner.Objective(*objective),
         "hyperparameters": make_space(tuning.search),
@@ -170,6 +253,23 @@ def _start_at(oracle: Any, values: Mapping[str, Any]) -> None:
     oracle.populate_space = populate_space
 
 
+def _end_after(oracle: Any, seconds: float, path: Path) -> None:
+    """Make `oracle` propose nothing more after a time, which earlier tries count towards."""
+    propose = oracle.populate_space
+    earlier = float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+    started = time.monotonic()
+
+    def populate_space(trial_id: str) -> dict[str, Any]:
+        elapsed = earlier + time.monotonic() - started
+        path.write_text(json.dumps(elapsed), encoding="utf-8")
+        if oracle.trials and elapsed >= seconds:
+            return {"status": keras_tuner.engine.trial.TrialStatus.STOPPED}
+        found: dict[str, Any] = propose(trial_id)
+        return found
+
+    oracle.populate_space = populate_space
+
+
 def _restore_grid(oracle: Any) -> None:
     """Put back what Keras Tuner 1.4.8 leaves out of a grid search's state, so that it can go on."""
     previous = None
@@ -180,7 +280,7 @@ def _restore_grid(oracle: Any) -> None:
 
 
 class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
-    """Runs trials through `evaluate` and records when they ran."""
+    """Runs trials through `evaluate`."""
 
     def __init__(
         self,
@@ -189,34 +289,49 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
         objective: Monitor,
         evaluate: Evaluate,
         folder: Path,
-        on_trial: Callable[[dict[str, Any]], None],
+        on_trial: Callable[[Any], None],
     ) -> None:
-        super().__init__(oracle, _no_model, directory=str(folder), project_name="search")
+        super().__init__(oracle, _no_model, directory=str(folder), project_name=_PROJECT)
         self._tuning, self._log, self._evaluate, self._on_trial = tuning, objective[0], evaluate, on_trial
+        self._folder = folder
+        ask = self.oracle.create_trial
+
+        def create_trial(tuner_id: str) -> Any:
+            trial = ask(tuner_id)
+            if trial.status == keras_tuner.engine.trial.TrialStatus.IDLE:
+                time.sleep(_IDLE_S)  # Keras Tuner asks again at once
+            return trial
+
+        self.oracle.create_trial = create_trial
+
+    def reload(self) -> None:
+        """Take the oracle as it is: it was restored where it was made."""
 
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
         """Score the trial's values."""
         started = time.monotonic()
-        values = dict(trial.hyperparameters.values)
         # Hyperband decides on the epochs; the weights of its earlier rounds are not taken over.
-        epochs = int(values.get("tuner/epochs", self._tuning.epochs))
+        epochs = int(trial.hyperparameters.values.get("tuner/epochs", self._tuning.epochs))
+        values = decode_values(self._tuning.search, trial.hyperparameters.values)
+        note: dict[str, Any] = {}
         try:
-            score = self._evaluate(decode_values(self._tuning.search, values), epochs)
-        except keras_tuner.errors.FailedTrialError:
+            score = self._evaluate(values, epochs)
+            note = {"epochs": score.epochs, "curve": score.curve}
+        except keras_tuner.errors.FailedTrialError as error:
+            note = {"reason": str(error)}
             raise
         except Exception as error:
             # Not for the values to blame: all else Keras Tuner would count as one more failed trial.
             raise keras_tuner.errors.FatalError(str(error)) from error
-        return {
-            self._log: score.value,
-            "trial_epochs": float(score.epochs),
-            "trial_seconds": round(time.monotonic() - started, 3),
-        }
+        finally:
+            seconds = round(time.monotonic() - started, 3)
+            write_note(self._folder, trial.trial_id, seconds=seconds, **note)
+        return {self._log: score.value}
 
     def on_trial_end(self, trial: Any) -> None:
         """Record and report the trial."""
         super().on_trial_end(trial)
-        self._on_trial(_describe(trial, self._tuning.search))
+        self._on_trial(self.oracle.get_trial(trial.trial_id))
 
     def save_model(self, trial_id: str, model: Any, step: int = 0) -> None:
         """Keep nothing: the trainer starts from the values alone."""
@@ -227,19 +342,3 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
 
 def _no_model(hyperparameters: Any) -> None:
     """Build nothing: the space is given whole."""
-
-
-def _describe(trial: Any, search_ranges: Mapping[str, SearchRange]) -> dict[str, Any]:
-    def measured(name: str) -> float | None:
-        known = trial.metrics.exists(name)
-        return float(trial.metrics.get_best_value(name)) if known else None
-
-    epochs = measured("trial_epochs")
-    return {
-        "trial": trial.trial_id,
-        "values": decode_values(search_ranges, trial.hyperparameters.values),
-        "score": None if trial.score is None else float(trial.score),
-        "epochs": None if epochs is None else int(epochs),
-        "seconds": measured("trial_seconds"),
-        "status": str(trial.status).lower(),
-    }

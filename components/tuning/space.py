@@ -3,10 +3,12 @@
 import difflib
 import json
 import math
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from headrace.components.models.config import ModelConfig
 from headrace.components.training.config import TrainingConfig
@@ -14,19 +16,38 @@ from headrace.components.training.settings import METRICS, Monitor, apply_values
 from headrace.data.config import Task
 from headrace.data.errors import ConfigError
 
+from .conditions import active_fields, in_order, same, switches
 from .config import SearchRange, TuningConfig
 
 __all__ = ["check_search", "choice_kind", "own_values", "resolve_objective", "searchable_fields"]
 
+_FAMILY = "model.family"
+
 _NO_BEARING = {
-    "model.family": "the other fields depend on it",
     "training.epochs": "trials take `tuning.epochs`",
-    "training.tensorboard": "it has no bearing on the score",
-    "training.backup": "it has no bearing on the score",
-    "training.cache": "it has no bearing on the score",
-    "training.shuffle_buffer": "it has no bearing on the score",
-    "training.strategy": "it has no bearing on the score",
-    "training.mixed_precision": "it has no bearing on the score",
+    **dict.fromkeys(
+        (
+            "training.tensorboard",
+            "training.tensorboard_histograms",
+            "training.monitoring",
+            "training.lr_finder",
+            "training.callbacks",
+            "training.backup",
+            "training.cache",
+            "training.shuffle_buffer",
+            "training.strategy",
+            "training.mixed_precision",
+            "training.xla",
+        ),
+        "it has no bearing on the score",
+    ),
+}
+
+_CHANGES_LOSS = ("training.loss", "training.target", "training.class_weights", "training.sampling")
+
+_ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
+    "model": TypeAdapter(ModelConfig),
+    "training": TypeAdapter(TrainingConfig),
 }
 
 
@@ -43,19 +64,21 @@ def check_search(
 
     Raises:
         ConfigError: If a field does not exist or cannot be searched, a value is out of its range, or the
-            objective is no log of the task.
+            objective is no log of the task, or differs in meaning from trial to trial.
     """
     if not tuning.enabled:
         return
     if not tuning.search:
         raise ConfigError("`tuning.search` must name at least one field. Received: {}")
-    _check_objective(tuning.objective, task)
+    _check_objective(tuning, task)
     sections: dict[str, BaseModel] = {"model": model, "training": training}
-    known = searchable_fields(sections)
+    known = searchable_fields(sections, every_family=_FAMILY in tuning.search)
     for field, limits in tuning.search.items():
         place = f"tuning.search.{field}"
         if field in _NO_BEARING:
             raise ConfigError(f"`{place}` cannot be searched: {_NO_BEARING[field]}. Received: {field}")
+        if field == _FAMILY and not limits.choice:
+            raise ConfigError(f"`{place}` must list families as `choice`")
         if field not in known:
             near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]}?" if near else "Choose one of " + ", ".join(known)
@@ -63,16 +86,24 @@ def check_search(
                 f"`tuning.search` must name fields under model or training. Received: {field}", hint
             )
         _check_range(limits, place)
-        for value in _probes(limits):
-            _check_value(sections, field, value, place)
+    plain = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    for setting in switches(tuning.search, always=(_FAMILY,) if _FAMILY in tuning.search else ()):
+        _check_setting(tuning.search, plain, setting)
 
 
-def searchable_fields(sections: Mapping[str, BaseModel]) -> list[str]:
-    """Return the dotted fields that a search may name, those of optional parts included."""
+def searchable_fields(sections: Mapping[str, BaseModel], every_family: bool = False) -> list[str]:
+    """Return the dotted fields that a search may name, those of optional parts included.
+
+    Args:
+        sections: The `model` and `training` sections.
+        every_family: Whether to list the fields of all model families, not just of the config's own.
+    """
     found: list[str] = []
     for name, section in sections.items():
-        found.extend(_fields(name, type(section)))
-    return [field for field in found if field not in _NO_BEARING]
+        kinds = _models_in(ModelConfig) if name == "model" and every_family else (type(section),)
+        for kind in kinds:
+            found.extend(_fields(name, kind))
+    return [field for field in dict.fromkeys(found) if field not in _NO_BEARING]
 
 
 def choice_kind(values: tuple[object, ...]) -> Literal["number", "json"]:
@@ -87,30 +118,20 @@ def own_values(search: Mapping[str, SearchRange], sections: Mapping[str, Any]) -
     Args:
         search: Dotted field -> range.
         sections: `model` and `training` as plain JSON values.
+
+    Returns:
+        Values of the fields that take part with those values.
     """
-    found: dict[str, Any] = {}
-    for field, limits in search.items():
+    given: dict[str, Any] = {}
+    for field in search:
         value: Any = sections
         for part in field.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        bounds = limits.float or limits.int
-        if bounds is None:
-            if json.dumps(value) not in [json.dumps(choice) for choice in limits.choice]:
-                return None
-        elif not isinstance(value, int | float) or not _in_range(value, bounds, limits):
-            return None
-        found[field] = value
-    return found
-
-
-def _in_range(value: float, bounds: tuple[float, float], limits: SearchRange) -> bool:
-    """Return whether the search itself may pick `value`."""
-    if not bounds[0] <= value <= bounds[1]:
-        return False
-    if limits.step is None:
-        return True
-    steps = math.log(value / bounds[0], limits.step) if limits.log else (value - bounds[0]) / limits.step
-    return abs(steps - round(steps)) < 1e-6
+        given[field] = value
+    active = active_fields(search, given)
+    if not all(_may_pick(search[field], given[field]) for field in active):
+        return None
+    return {field: given[field] for field in active}
 
 
 def resolve_objective(objective: str, task: Task) -> Monitor:
@@ -118,26 +139,58 @@ def resolve_objective(objective: str, task: Task) -> Monitor:
     return resolve_monitor(objective, task, "tuning.objective")
 
 
-def _check_objective(objective: str, task: Task | None) -> None:
+def _may_pick(limits: SearchRange, value: Any) -> bool:
+    """Return whether the search itself may pick `value`."""
+    bounds = limits.float or limits.int
+    if bounds is None:
+        return any(same(value, choice) for choice in limits.choice)
+    if not isinstance(value, int | float) or not bounds[0] <= value <= bounds[1]:
+        return False
+    if limits.step is None:
+        return True
+    steps = math.log(value / bounds[0], limits.step) if limits.log else (value - bounds[0]) / limits.step
+    return abs(steps - round(steps)) < 1e-6
+
+
+def _check_objective(tuning: TuningConfig, task: Task | None) -> None:
+    objective = tuning.objective
     if task is not None:
-        resolve_objective(objective, task)
+        objective = resolve_objective(objective, task)[0]
+    else:
+        known = {name for names in METRICS.values() for name in names}
+        if objective != "auto" and objective.removeprefix("val_") not in known:
+            raise ConfigError(
+                f"`tuning.objective` must be auto or one of {', '.join(f'val_{n}' for n in sorted(known))}. "
+                f"Received: {objective}"
+            )
+    if objective not in ("loss", "val_loss"):
         return
-    known = {name for names in METRICS.values() for name in names}
-    if objective != "auto" and objective.removeprefix("val_") not in known:
-        raise ConfigError(
-            f"`tuning.objective` must be auto or one of {', '.join(f'val_{n}' for n in sorted(known))}. "
-            f"Received: {objective}"
-        )
+    for field in tuning.search:
+        if any(field == part or field.startswith(f"{part}.") for part in _CHANGES_LOSS):
+            raise ConfigError(
+                f"`tuning.objective` must be a metric where the search changes what the loss means. "
+                f"Received: {objective} with `tuning.search.{field}`",
+                "name one, such as val_rmse or val_accuracy",
+            )
 
 
-def _fields(prefix: str, section: type[BaseModel]) -> list[str]:
-    found = []
+def _fields(prefix: str, section: type[BaseModel]) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        found.append(f"{prefix}.{name}")
-        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                found.extend(_fields(f"{prefix}.{name}", part))
-    return found
+        yield f"{prefix}.{name}"
+        for part in _models_in(field.annotation):
+            yield from _fields(f"{prefix}.{name}", part)
+
+
+def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the sections that a value of this type may be; those inside lists are none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _models_in(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return tuple(found for part in typing.get_args(annotation) for found in _models_in(part))
+    return ()
 
 
 def _check_range(limits: SearchRange, place: str) -> None:
@@ -166,14 +219,40 @@ def _probes(limits: SearchRange) -> tuple[Any, ...]:
     return limits.choice
 
 
-def _check_value(sections: Mapping[str, BaseModel], field: str, value: Any, place: str) -> None:
+def _check_setting(
+    search: Mapping[str, SearchRange], plain: Mapping[str, Any], setting: Mapping[str, Any]
+) -> None:
+    """Check every value of every field that takes part with `setting`, one at a time."""
+    active = active_fields(search, setting)
+    # One may only be valid beside another, as the options of a kind are.
+    others = {field: setting[field] if field in setting else _probes(search[field])[0] for field in active}
+    for field in (name for name in in_order(search) if name in active):
+        for value in _probes(search[field]) if field not in setting else (setting[field],):
+            wrong = _mistake(plain, {**setting, field: value}, field)
+            if wrong is not None and _mistake(plain, {**others, field: value}, field) is not None:
+                raise _refusal(wrong, field, value, setting)
+
+
+def _mistake(plain: Mapping[str, Any], values: Mapping[str, Any], field: str) -> Mapping[str, Any] | None:
+    """Return pydantic's first error about the section of `field` with `values`, or None."""
     name = field.partition(".")[0]
-    plain = {key: section.model_dump(mode="json") for key, section in sections.items()}
-    changed = apply_values(plain, {field: value})
     try:
-        type(sections[name]).model_validate(changed[name])
+        _ADAPTERS[name].validate_python(apply_values(plain, values)[name])
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            f"`{place}` must only hold values that `{field}` takes: {reason}. Received: {json.dumps(value)}"
-        ) from error
+        return dict(error.errors()[0])
+    return None
+
+
+def _refusal(wrong: Mapping[str, Any], field: str, value: Any, setting: Mapping[str, Any]) -> ConfigError:
+    if wrong["type"] == "extra_forbidden" and _FAMILY in setting:
+        return ConfigError(
+            f"`tuning.search.{field}` must be a field of every family in `tuning.search.{_FAMILY}`, or say "
+            f"`when`. Received: {setting[_FAMILY]}, which has none",
+            f"add `when: {{{_FAMILY}: [...]}}` to it",
+        )
+    reason = str(wrong["msg"]).removeprefix("Value error, ")
+    besides = ", ".join(f"{key} {json.dumps(found)}" for key, found in setting.items() if key != field)
+    return ConfigError(
+        f"`tuning.search.{field}` must only hold values that `{field}` takes: {reason}. "
+        f"Received: {json.dumps(value)}{besides and f' with {besides}'}"
+    )

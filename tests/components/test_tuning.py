@@ -12,7 +12,8 @@ from headrace.components.node import NodeContext
 from headrace.components.training.config import TrainingConfig
 from headrace.components.tuning import run as tuner
 from headrace.components.tuning.config import SearchRange, TuningConfig
-from headrace.components.tuning.search import Score, decode_values, make_space, search
+from headrace.components.tuning.encoding import decode_values, make_space
+from headrace.components.tuning.search import Score, search
 from headrace.components.tuning.space import check_search, own_values, searchable_fields
 from headrace.data.errors import ConfigError, HeadraceError
 from tests.components.tabular import features_of, write_examples
