@@ -110,12 +110,12 @@ def _readable_columns(paths: Sequence[str], data: DataConfig) -> list[str]:
     if format_of(paths[0], data) == "csv":
         return shared
     schema = read_schema(paths[0])[0]
-    return [name for name in shared if _is_plain(paths[0], schema, name)]
+    return [name for name in shared if _is_plain(paths[0], schema, data, name)]
 
 
-def _is_plain(path: str, schema: pa.Schema, name: str) -> bool:
+def _is_plain(path: str, schema: pa.Schema, data: DataConfig, name: str) -> bool:
     try:
-        check_types(path, schema, [RawColumn(name, "string")])
+        check_types(path, schema, data, [RawColumn(name, "string")])
     except ConfigError:
         return False
     return True

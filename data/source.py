@@ -64,7 +64,7 @@ def check_source(data: DataConfig, plan: ColumnPlan, folder: str = "") -> Source
         names = names or found
         kind = format_of(path, data)
         if kind == "parquet":
-            check_types(path, read_schema(path)[0], columns)
+            check_types(path, read_schema(path)[0], data, columns)
         elif kind == "tfrecord":
             check_examples(path, data, columns)
     for path in paths[:_MAX_PEEKED]:

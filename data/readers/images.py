@@ -22,6 +22,7 @@ _BLOCK_BYTES = 32 << 20
 _CHUNK_ROWS = 64
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _Row = list[tuple[bytes | None, Corrupt | None]]
+_MAX_PIXELS = 1 << 26
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
@@ -29,7 +30,7 @@ def why_corrupt(content: bytes) -> str:
     """Say why `content` is no picture that a model can be given, or nothing where it is one.
 
     One rule: a whole JPEG or PNG file of one picture, in grey, RGB (transparency is left out later) or with
-    a palette, of at most about 89 million pixels.
+    a palette, of at most 2^26 pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -38,20 +39,18 @@ def why_corrupt(content: bytes) -> str:
     if not content.startswith((_JPEG, _PNG)):
         return "not a JPEG or PNG file"
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of more pixels than an honest picture has.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-                if picture.mode not in _MODES:
-                    return f"{picture.mode} pixels, neither grey nor RGB"
-                if (frames := getattr(picture, "n_frames", 1)) > 1:
-                    return f"animated: {frames} pictures"
-                picture.load()
-            if content.startswith(_PNG):
-                # Decoding passes over the checksums of chunks, which TensorFlow does not.
-                with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-                    picture.verify()
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            if picture.mode not in _MODES:
+                return f"{picture.mode} pixels, neither grey nor RGB"
+            if (frames := getattr(picture, "n_frames", 1)) > 1:
+                return f"animated: {frames} pictures"
+            if picture.width * picture.height > _MAX_PIXELS:
+                return "too many pixels"
+            picture.load()
+        if content.startswith(_PNG):
+            # Decoding passes over the checksums of chunks, which TensorFlow does not.
+            with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+                picture.verify()
     except UnidentifiedImageError:
         return "the header cannot be read"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -87,7 +86,12 @@ def _load_block(block: Block, names: Sequence[str], pool: ThreadPoolExecutor) ->
     loaded: list[_Row] = []
     jobs = list(zip(*(block.batch.column(name) for name in names), strict=True))
     for at in range(0, len(jobs), _CHUNK_ROWS):
-        rows = pool.map(partial(_load_row, block, names), range(at, len(jobs)), jobs[at : at + _CHUNK_ROWS])
+        with warnings.catch_warnings():
+            # Pillow has remarks on pictures that it decodes all the same. Filters are of all threads, so that
+            # they are set here, where no row is handed out.
+            warnings.simplefilter("ignore")
+            load = partial(_load_row, block, names)
+            rows = list(pool.map(load, range(at, len(jobs)), jobs[at : at + _CHUNK_ROWS]))
         for number, row in enumerate(rows, at):
             loaded.append(row)
             size += sum(len(content or b"") for content, _ in row)

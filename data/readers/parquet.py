@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..columns import RawColumn
-from ..config import RawType
+from ..config import DataConfig, RawType
 from ..errors import ConfigError, DataRejected
 from .block import Block
 from .values import as_text, clean, is_list
@@ -18,11 +18,12 @@ _BATCH_ROWS = 65_536
 _BATCH_BYTES = 64 << 20
 
 
-def read_parquet(path: str, columns: Sequence[RawColumn]) -> Iterator[Block]:
+def read_parquet(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
     """Yield the rows of one file in blocks of at most 65,536 rows and about 64 MiB.
 
     Args:
         path: The file.
+        data: The `data` section; with `task: multilabel` a label may be a list of texts.
         columns: Columns to read; each must be in its schema with a type that fits.
 
     Raises:
@@ -34,7 +35,7 @@ def read_parquet(path: str, columns: Sequence[RawColumn]) -> Iterator[Block]:
         with pq.ParquetFile(path) as file:
             # `iter_batches` gives the file's order of columns, not the one asked for.
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), columns=names):
-                arrays = [_plain(batch.column(column.name), column) for column in columns]
+                arrays = [_plain(batch.column(column.name), data, column) for column in columns]
                 if batch.num_rows:
                     yield clean(Block(path, row, pa.RecordBatch.from_arrays(arrays, names=names)), columns)
                     row += batch.num_rows
@@ -58,7 +59,7 @@ def read_schema(path: str) -> tuple[pa.Schema, int]:
         raise ConfigError(f"the file must be Parquet. Received: {first} ({path})") from error
 
 
-def check_types(path: str, schema: pa.Schema, columns: Sequence[RawColumn]) -> None:
+def check_types(path: str, schema: pa.Schema, data: DataConfig, columns: Sequence[RawColumn]) -> None:
     """Check that each column can be read as its type.
 
     Raises:
@@ -66,7 +67,7 @@ def check_types(path: str, schema: pa.Schema, columns: Sequence[RawColumn]) -> N
     """
     for column in columns:
         found = _value_type(schema.field(column.name).type)
-        if not _fits(found, column.type):
+        if not (_fits(found, column.type) or (_is_list_of_text(found) and _is_joined(data, column))):
             text = _is_text(found)
             hint = f"use it as a category or a date, or set `data.columns.{column.name}`" if text else ""
             if is_list(found) and _is_number(_value_type(found.value_type)):
@@ -88,8 +89,7 @@ def _fits(found: pa.DataType, kind: RawType) -> bool:
     if kind == "image":
         return _is_text(found) or _is_bytes(found) or _is_bytes(_bytes_field(found))
     if kind == "string":
-        texts = is_list(found) and _is_text(_value_type(found.value_type))
-        return _is_number(found) or _is_text(found) or texts or pa.types.is_temporal(found)
+        return _is_number(found) or _is_text(found) or bool(pa.types.is_temporal(found))
     return _is_number(found)
 
 
@@ -108,6 +108,15 @@ def _is_text(found: pa.DataType) -> bool:
     )
 
 
+def _is_list_of_text(found: pa.DataType) -> bool:
+    return is_list(found) and _is_text(_value_type(found.value_type))
+
+
+def _is_joined(data: DataConfig, column: RawColumn) -> bool:
+    """Tell whether the values of a list become one text."""
+    return data.task == "multilabel" and column.name == data.label
+
+
 def _is_bytes(found: pa.DataType | None) -> bool:
     if found is None:
         return False
@@ -123,10 +132,11 @@ def _value_type(found: pa.DataType) -> pa.DataType:
     return found.value_type if pa.types.is_dictionary(found) else found
 
 
-def _plain(array: pa.Array, column: RawColumn) -> pa.Array:
+def _plain(array: pa.Array, data: DataConfig, column: RawColumn) -> pa.Array:
     """Return text for `string` columns, lists or bytes as they are, and integers or floats for the others."""
     if column.type == "string":
-        return as_text(array)
+        joined = is_list(array.type) and _is_joined(data, column)
+        return pc.binary_join(array, data.label_separator) if joined else as_text(array)
     if column.type == "image":
         return _picture(array)
     if pa.types.is_dictionary(array.type):

@@ -71,7 +71,7 @@ def referenced_files(paths: Sequence[str], data: DataConfig, columns: Sequence[R
 def _read_file(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
     kind = format_of(path, data)
     if kind == "parquet":
-        return read_parquet(path, columns)
+        return read_parquet(path, data, columns)
     if kind == "tfrecord":
         return read_tfrecord(path, data, columns)
     return read_csv(path, data, columns)

@@ -4,7 +4,6 @@ The record format is that of tensorflow/core/lib/io/record_writer.h: length, mas
 data, masked CRC32C of the data.
 """
 
-import gzip
 import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -122,9 +121,7 @@ def check_examples(path: str, data: DataConfig, columns: Sequence[RawColumn]) ->
             column.type != "floats" and not joined and (pc.max(pc.list_value_length(found)).as_py() or 0) > 1
         )
         is_bytes = _is_bytes(kind)
-        wrong = (
-            is_bytes if column.type in ("int", "float", "floats") else column.type == "image" and not is_bytes
-        )
+        wrong = not _fits(is_bytes, column)
         if many or wrong:
             what = "several values in an example" if many else "bytes_list" if is_bytes else f"{kind} values"
             raise ConfigError(
@@ -135,7 +132,7 @@ def check_examples(path: str, data: DataConfig, columns: Sequence[RawColumn]) ->
 
 def _peek(path: str) -> pa.RecordBatch:
     decoder = _decoder()
-    with open_bytes(path) as stream:
+    with _open(path) as stream:
         records: list[bytes] = []
         try:
             for record in read_records(stream, path):
@@ -172,8 +169,8 @@ def _batches(path: str) -> Iterator[list[bytes]]:
 
 def _open(path: str) -> IO[bytes]:
     """Open with a buffer, since records are read in small pieces."""
-    stream = open_bytes(path)
-    return io.BufferedReader(stream, 1 << 20) if isinstance(stream, gzip.GzipFile) else stream
+    stream: Any = open_bytes(path)
+    return io.BufferedReader(stream, 1 << 20) if path.endswith(".gz") else stream
 
 
 def _decode(decoder: Any, records: Sequence[bytes], path: str, row: int) -> pa.RecordBatch:
@@ -194,7 +191,7 @@ def _plain(block: Block, column: RawColumn, separator: str | None) -> pa.Array:
         return pa.nulls(block.batch.num_rows, kind)
     lists = block.batch.column(place)
     is_bytes = _is_bytes(lists.type.value_type)
-    if is_bytes == (column.type in ("int", "float", "floats")) or (column.type == "image" and not is_bytes):
+    if not _fits(is_bytes, column):
         held = "bytes" if is_bytes else f"{lists.type.value_type} values"
         raise DataRejected(
             f"column {column.name!r} is read as {column.type}. Received: {held} ({block.place(0)} or after)"
@@ -245,6 +242,11 @@ def _is_utf8(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _fits(is_bytes: bool, column: RawColumn) -> bool:
+    """Tell whether values, bytes or numbers, can be read as a column's type; numbers can as text."""
+    return column.type == "string" or is_bytes == (column.type == "image")
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
