@@ -1,19 +1,24 @@
 """Callbacks of a fit: those of Keras, a log of epochs that outlives the process, and live progress."""
 
-import json
-import os
+import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from headrace.data.errors import ConfigError
+
+from .averaging import AveragedWeights
 from .config import TrainingConfig
+from .imported import load_object
+from .lines import read_lines, write_lines
+from .optimizers import plain_optimizer
 from .settings import Monitor
 
-__all__ = ["EpochLog", "Progress", "RunFolders", "make_callbacks"]
+__all__ = ["EpochLog", "Progress", "RunFolders", "epoch_rate", "make_callbacks", "write_csv"]
 
 _EVENTS_INTERVAL_S = 0.5
 
@@ -25,7 +30,7 @@ class RunFolders:
     Attributes:
         state: Folder that a killed fit goes on from: backup, best weights, epochs so far.
         logs: TensorBoard folder.
-        csv: File of CSVLogger.
+        csv: File of all epochs, one a line.
     """
 
     state: Path
@@ -42,13 +47,49 @@ class RunFolders:
         """Folder of BackupAndRestore."""
         return self.state / "backup"
 
+    @property
+    def epochs(self) -> Path:
+        """Log of epochs so far."""
+        return self.state / "epochs.jsonl"
+
+    @property
+    def monitoring(self) -> Path:
+        """What was monitored so far."""
+        return self.state / "monitoring.jsonl"
+
+    def of_part(self, part: int) -> "RunFolders":
+        """Return the folders of one of several parts that are fitted one after another."""
+        name = f"part-{part}"
+        return RunFolders(self.state / name, self.logs / name, self.csv)
+
+    def of_phase(self, name: str) -> "RunFolders":
+        """Return the folders of a phase: backup and TensorBoard logs of its own."""
+        return _PhaseFolders(self.state, self.logs / name, self.csv, name)
+
+
+@dataclass(frozen=True)
+class _PhaseFolders(RunFolders):
+    phase: str = ""
+
+    @property
+    def backup(self) -> Path:
+        """Folder of BackupAndRestore."""
+        return self.state / f"backup-{self.phase}"
+
 
 def make_callbacks(
-    training: TrainingConfig, monitor: Monitor, folders: RunFolders, log: "EpochLog", progress: "Progress"
+    training: TrainingConfig,
+    monitor: Monitor,
+    folders: RunFolders,
+    log: "EpochLog",
+    progress: "Progress",
+    extra: Sequence[keras.callbacks.Callback] = (),
 ) -> list[keras.callbacks.Callback]:
-    """Return the callbacks in the order that resuming needs.
+    """Return the callbacks in the order that averaged weights and resuming need.
 
-    The backup comes after the checkpoint and the log, so that an epoch it counts as done is in both.
+    Those before `AveragedWeights` see the weights that are judged, those after it the weights that training
+    goes on with. The backup comes after the checkpoint and the log, so that an epoch it counts as done is in
+    both.
 
     Args:
         training: Which callbacks, and their settings.
@@ -56,6 +97,10 @@ def make_callbacks(
         folders: Where they write.
         log: The log of epochs.
         progress: The live progress.
+        extra: Further ones that look at the weights that are judged.
+
+    Raises:
+        ConfigError: If one of the user's own callbacks cannot be made.
     """
     name, mode = monitor
     found: list[keras.callbacks.Callback] = [
@@ -87,12 +132,16 @@ def make_callbacks(
                 mode=mode,
                 patience=training.early_stopping.patience,
                 min_delta=training.early_stopping.min_delta,
-                restore_best_weights=True,
             )
         )
-    found.append(keras.callbacks.CSVLogger(str(folders.csv), append=True))
     if training.tensorboard:
-        found.append(keras.callbacks.TensorBoard(str(folders.logs), write_graph=False))
+        histograms = int(training.tensorboard_histograms)
+        found.append(
+            keras.callbacks.TensorBoard(str(folders.logs), histogram_freq=histograms, write_graph=False)
+        )
+    found += [*extra, *_own_callbacks(training)]
+    if training.ema_momentum is not None:
+        found.append(AveragedWeights())
     found.append(log)
     if training.backup:
         found.append(
@@ -104,22 +153,66 @@ def make_callbacks(
     return found
 
 
+def _own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+    found = []
+    for number, entry in enumerate(training.callbacks):
+        place = f"training.callbacks.{number}"
+        kind = load_object(entry.use, f"{place}.use")
+        try:
+            made = kind(**entry.options)
+        except TypeError as error:
+            raise ConfigError(
+                f"`{place}.options` must be arguments of {entry.use}. Received: "
+                f"{', '.join(entry.options) or 'none'} ({error})"
+            ) from error
+        if not isinstance(made, keras.callbacks.Callback):
+            raise ConfigError(
+                f"`{place}.use` must name a subclass of keras.callbacks.Callback. Received: {entry.use}"
+            )
+        found.append(made)
+    return found
+
+
+def epoch_rate(model: Any) -> float:
+    """Return the learning rate that a compiled model has now."""
+    return float(keras.ops.convert_to_numpy(plain_optimizer(model).learning_rate))
+
+
+def write_csv(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Write epochs as delimited text: what tells them apart, seconds, then every log."""
+    marks = list(dict.fromkeys(name for entry in epochs for name in entry if name != "logs"))
+    logs = list(dict.fromkeys(name for entry in epochs for name in entry["logs"]))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*marks, *logs])
+        writer.writeheader()
+        for entry in epochs:
+            writer.writerow({name: entry.get(name) for name in marks} | entry["logs"])
+
+
 class EpochLog(keras.callbacks.Callback):
-    """Keeps `{epoch, seconds, logs}` of every epoch in a file of JSON lines, across restarts.
+    """Keeps `{epoch, seconds, logs}` of every epoch in a file of JSON lines, across phases and restarts.
 
     Args:
         path: The file; what an earlier try left there is read.
         monitor: Log name and direction that decide which epoch is best.
-        fresh: Start anew whatever is there.
     """
 
-    def __init__(self, path: Path, monitor: Monitor, fresh: bool = False) -> None:
+    def __init__(self, path: Path, monitor: Monitor) -> None:
         super().__init__()
         self._path, self._monitor = path, monitor
         self._started = 0.0
-        self.epochs: list[dict[str, Any]] = []
-        if path.exists() and not fresh:
-            self.epochs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        self._before = 0
+        self._marks: dict[str, Any] = {}
+        self.epochs: list[dict[str, Any]] = read_lines(path)
+
+    def start(self, before: int, marks: Mapping[str, Any]) -> None:
+        """Tell which phase comes next.
+
+        Args:
+            before: Epochs of the phases before it.
+            marks: Further values of its entries.
+        """
+        self._before, self._marks = before, dict(marks)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -139,17 +232,17 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Forget what is about to be done again: the backup may lag one epoch behind."""
-        self.epochs = [entry for entry in self.epochs if entry["epoch"] <= epoch]
+        self.epochs = [entry for entry in self.epochs if entry["epoch"] <= self._before + epoch]
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Add the epoch (counted from 1) and write the file anew."""
         values = {name: _finite(value) for name, value in (logs or {}).items()}
+        values.setdefault("learning_rate", epoch_rate(self.model))
         seconds = round(time.monotonic() - self._started, 3)
-        self.epochs.append({"epoch": epoch + 1, "seconds": seconds, "logs": values})
-        scratch = self._path.with_suffix(".part")
-        scratch.write_text("".join(json.dumps(entry) + "\n" for entry in self.epochs), encoding="utf-8")
-        os.replace(scratch, self._path)
+        number = self._before + epoch + 1
+        self.epochs.append({"epoch": number, **self._marks, "seconds": seconds, "logs": values})
+        write_lines(self._path, self.epochs)
 
 
 def _finite(value: Any) -> float | None:
@@ -174,6 +267,8 @@ class Progress(keras.callbacks.Callback):
         steps: Steps of an epoch, or None where that is not known before the first has ended.
         send: Receives the event's values; `headrace.components.node.emit` with the kind filled in.
         clock: Seconds, for tests.
+        before: Epochs of the parts and phases before this one.
+        label: What this one is called, where there are several.
     """
 
     def __init__(
@@ -182,8 +277,11 @@ class Progress(keras.callbacks.Callback):
         steps: int | None,
         send: Callable[..., None],
         clock: Callable[[], float] = time.monotonic,
+        before: int = 0,
+        label: str = "",
     ) -> None:
         super().__init__()
+        self._before, self._label = before, label
         self._epochs, self._steps, self._send, self._clock = epochs, steps, send, clock
         self._pace = _Pace()
         self._epoch = 0
@@ -195,7 +293,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Count steps from 0 again."""
-        self._epoch, self._step = epoch, 0
+        self._epoch, self._step = self._before + epoch, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Send an event if half a second has passed."""
@@ -214,7 +312,7 @@ class Progress(keras.callbacks.Callback):
         self._steps = self._step or self._steps
         now = self._clock()
         self._pace.last_event = now
-        self._event(epoch + 1, logs or {}, now)
+        self._event(self._before + epoch + 1, logs or {}, now)
 
     def _event(self, done: int, logs: dict[str, Any], now: float) -> None:
         values = {name: _finite(value) for name, value in logs.items()}
@@ -224,7 +322,8 @@ class Progress(keras.callbacks.Callback):
             if value is not None and name != "learning_rate"
         ]
         eta = self._eta(now)
-        text = f"epoch {min(self._epoch + 1, self._epochs)}/{self._epochs}  " + " ".join(shown)
+        place = f"epoch {min(self._epoch + 1, self._epochs)}/{self._epochs}"
+        text = "  ".join(part for part in (place, self._label, " ".join(shown)) if part)
         self._send(
             done=done,
             total=self._epochs,

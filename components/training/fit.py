@@ -15,7 +15,11 @@ from .losses import make_loss
 from .metrics import make_metrics
 from .optimizers import make_optimizer, plain_optimizer, plan_schedule
 
-__all__ = ["compile_model", "diverged", "fit_model"]
+__all__ = ["Diverged", "compile_model", "diverged", "fit_model"]
+
+
+class Diverged(HeadraceError):
+    """The loss became NaN or infinite."""
 
 
 def compile_model(
@@ -73,7 +77,7 @@ def fit_model(
         callbacks: Keras callbacks.
 
     Raises:
-        HeadraceError: If the loss became NaN or infinite.
+        Diverged: If the loss became NaN or infinite.
     """
     plan_schedule(model, train.steps, epochs)
     if plain_optimizer(model).use_ema and not any(isinstance(one, AveragedWeights) for one in callbacks):
@@ -92,13 +96,13 @@ def fit_model(
         raise diverged()
 
 
-def diverged(reason: str = "") -> HeadraceError:
+def diverged(reason: str = "") -> Diverged:
     """Return the error of a fit whose loss is no longer finite.
 
     Args:
         reason: A sentence on where it began.
     """
-    return HeadraceError(
+    return Diverged(
         f"training must keep a finite loss. Received: NaN or infinity{reason and f'; {reason}'}",
         "lower `training.learning_rate`, set `training.clip_norm`, or look for extreme feature values",
     )

@@ -1,11 +1,15 @@
 """Where training runs: devices, distribution strategy and precision."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
+from headrace.data.errors import ConfigError
+
+from .callbacks import RunFolders
 from .config import TrainingConfig
 
 __all__ = ["Hardware", "prepare"]
@@ -17,7 +21,7 @@ class Hardware:
 
     Attributes:
         device: `gpu` or `cpu`.
-        strategy: A `tf.distribute.MirroredStrategy`, or None.
+        strategy: A `tf.distribute` strategy, or None.
         replicas: Copies of the model that train together, >= 1.
         precision: Keras dtype policy: `float32` or `mixed_float16`.
     """
@@ -29,8 +33,29 @@ class Hardware:
 
     @property
     def strategy_name(self) -> str:
-        """`mirrored` or `none`."""
-        return "none" if self.strategy is None else "mirrored"
+        """`mirrored`, `multi_worker` or `none`."""
+        if self.strategy is None:
+            return "none"
+        return "multi_worker" if _is_multi_worker(self.strategy) else "mirrored"
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes what several workers have trained together; so it does alone."""
+        if self.strategy is None or not _is_multi_worker(self.strategy):
+            return True
+        resolver = self.strategy.cluster_resolver
+        kind, number = resolver.task_type, resolver.task_id
+        has_chief = "chief" in resolver.cluster_spec().jobs
+        return kind in (None, "chief") or (kind == "worker" and number == 0 and not has_chief)
+
+    def own_folders(self, folders: RunFolders) -> RunFolders:
+        """Return where this process writes: workers beside the chief keep to folders of their own."""
+        if self.is_chief:
+            return folders
+        resolver = self.strategy.cluster_resolver
+        name = f"{resolver.task_type}-{resolver.task_id}"
+        state = folders.state.with_name(f"{folders.state.name}-{name}")
+        return RunFolders(state, state / "logs", state / "history.csv")
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model must be built and compiled."""
@@ -42,7 +67,15 @@ def prepare(training: TrainingConfig) -> Hardware:
 
     Args:
         training: `strategy` and `mixed_precision` decide; `auto` goes by the GPUs present.
+
+    Raises:
+        ConfigError: If there are to be several workers and TF_CONFIG names none.
     """
+    if training.strategy == "multi_worker" and "TF_CONFIG" not in os.environ:
+        raise ConfigError(
+            "`training.strategy: multi_worker` needs the variable TF_CONFIG, which names all workers. "
+            "Received: none"
+        )
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # Without it TensorFlow takes all memory of the GPU at once. Fails once it is in use.
@@ -51,7 +84,9 @@ def prepare(training: TrainingConfig) -> Hardware:
     mixed = training.mixed_precision == "on" or (training.mixed_precision == "auto" and bool(gpus))
     mirrored = training.strategy == "mirrored" or (training.strategy == "auto" and len(gpus) > 1)
     strategy = None
-    if mirrored:
+    if training.strategy == "multi_worker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    elif mirrored:
         kind = "GPU" if gpus else "CPU"
         devices = [device.name for device in tf.config.list_logical_devices(kind)]
         strategy = tf.distribute.MirroredStrategy(devices)
@@ -61,3 +96,7 @@ def prepare(training: TrainingConfig) -> Hardware:
         replicas=1 if strategy is None else strategy.num_replicas_in_sync,
         precision="mixed_float16" if mixed else "float32",
     )
+
+
+def _is_multi_worker(strategy: Any) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -1,59 +1,28 @@
 """The trainer node: fit the model with the tuned settings, keep the best epoch, export it in float32."""
 
-import functools
 import json
 import os
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.models.config import ModelConfig
-from headrace.components.models.output import Output, TargetScale, output_of
-from headrace.components.models.registry import build_model, parse_model_config
+from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
-from headrace.data.config import Task
-from headrace.data.errors import HeadraceError
 
-from .callbacks import EpochLog, Progress, RunFolders, make_callbacks
-from .config import EarlyStopping, TrainingConfig
+from .callbacks import RunFolders
+from .config import TrainingConfig
+from .curves import curve_hint
 from .export import content_sha256, export_model, verify_exports
-from .fit import compile_model, diverged, fit_model
-from .hardware import Hardware, prepare
-from .input import Source, batches, class_weights_of, label_parts, read_rows, split_files
-from .settings import Monitor, apply_values, check_training, resolve_monitor
-from .target import fit_target, target_spec
+from .hardware import prepare
+from .settings import apply_values
+from .target import target_spec
+from .train import Trained, train
 
 __all__ = ["Trained", "run", "train"]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model and how it came about.
-
-    Attributes:
-        model: Float32 Keras model with the weights of the best epoch, free of any strategy.
-        epochs: `{epoch, seconds, logs}`, first to last.
-        best_epoch: Counted from 1.
-        monitor: Log name and direction that chose it.
-        steps: Steps of an epoch.
-        hardware: Where it ran.
-        output: Task, classes and the scale of a regression target that the model answers on.
-    """
-
-    model: Any
-    epochs: list[dict[str, Any]]
-    best_epoch: int
-    monitor: Monitor
-    steps: int | None
-    hardware: Hardware
-    output: Output
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -67,23 +36,41 @@ def run(ctx: NodeContext) -> NodeResult:
     sections = apply_values({"model": ctx.config["model"], "training": ctx.config["training"]}, tuned)
     config = parse_model_config(sections["model"])
     training = TrainingConfig.model_validate(sections["training"])
+    hardware = prepare(training)  # several workers must find each other before anything is computed
     transform = FittedTransform(graph_uri)
-    features = transform.features
-    seed = int(ctx.config["seed"])
-
     folders = RunFolders(
         Path(ctx.temp_dir) / "state", Path(run_uri) / "logs", Path(ctx.temp_dir) / "history.csv"
     )
-    trained = train(ctx.input("transformed_examples"), features, config, training, folders, seed)
+    examples, seed = ctx.input("transformed_examples"), int(ctx.config["seed"])
+    trained = train(examples, transform.features, config, training, folders, seed, hardware=hardware)
+    if not hardware.is_chief:
+        return NodeResult("trained beside the chief, which writes the model")
     emit("phase", text="exporting")
-    output = trained.output
-    export_model(trained.model, transform, output, model_uri)
-    verify_exports(trained.model, transform, output, model_uri, graph_uri)
+    export_model(trained.model, transform, trained.output, model_uri)
+    verify_exports(trained.model, transform, trained.output, model_uri, graph_uri)
+    summary = _write_model(trained, config, training, transform.features, graph_uri, model_uri, tuned)
+    _write_history(trained, folders, run_uri)
+    return NodeResult(
+        _finding(trained, summary["parameters"]),
+        {"model": {"sha256": summary["sha256"], "parameters": summary["parameters"]}},
+    )
+
+
+def _write_model(
+    trained: Trained,
+    config: ModelConfig,
+    training: TrainingConfig,
+    features: dict[str, Any],
+    graph_uri: str,
+    model_uri: str,
+    tuned: dict[str, Any],
+) -> dict[str, Any]:
+    """Write what `keras/` needs to build the model again, and `model.json`, which is returned."""
     spec = {
         "model": config.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "features": features,
-        "target": target_spec(output.target),
+        "target": target_spec(trained.output.target),
     }
     _write_json(os.path.join(model_uri, "keras", "model.json"), spec)
     weights = trained.model.get_weights()
@@ -99,113 +86,11 @@ def run(ctx: NodeContext) -> NodeResult:
         ),
     }
     _write_json(os.path.join(model_uri, "model.json"), summary)
-    _write_history(trained, folders, run_uri)
-    return NodeResult(
-        _finding(trained, summary["parameters"]),
-        {"model": {"sha256": summary["sha256"], "parameters": summary["parameters"]}},
-    )
-
-
-def train(
-    examples_uri: str,
-    features: Mapping[str, Any],
-    config: ModelConfig,
-    training: TrainingConfig,
-    folders: RunFolders,
-    seed: int,
-) -> Trained:
-    """Fit on the train split, watch the eval split, and return the best epoch in float32.
-
-    A fit that was killed goes on from `folders.state` after its last whole epoch.
-
-    Args:
-        examples_uri: Folder of the transformed examples.
-        features: Content of features.json.
-        config: The `model` section.
-        training: The `training` section.
-        folders: Where the fit writes.
-        seed: Of weights, order and dropout.
-    """
-    task: Task = features["label"]["task"]
-    check_training(training, task)
-    monitor_name = "auto" if training.early_stopping is None else training.early_stopping.monitor
-    monitor = resolve_monitor(monitor_name, task)
-    keras.utils.set_random_seed(seed)
-    hardware = prepare(training)
-    train_source, eval_source = (
-        _read(examples_uri, split, features, training) for split in ("train", "eval")
-    )
-    output = output_of(dict(features), _target(train_source, features, training))
-    train_batches = batches(
-        train_source,
-        features,
-        training,
-        shuffle_seed=seed,
-        class_weights=class_weights_of(train_source, features, training),
-    )
-    eval_batches = batches(eval_source, features, training)
-    folders.state.mkdir(parents=True, exist_ok=True)
-    if not training.backup:
-        shutil.rmtree(folders.state)
-        folders.state.mkdir()
-    log = EpochLog(folders.state / "epochs.jsonl", monitor)
-    progress = Progress(training.epochs, train_batches.steps, functools.partial(emit, "epoch"))
-    with hardware.scope():
-        model = build_model(features, config, output, seed=seed, precision=hardware.precision)
-        compile_model(
-            model, training, output, precision=hardware.precision, weighted=bool(features.get("weight"))
-        )
-    if not _stopped_early(log.epochs, monitor, training.early_stopping):
-        fit_model(
-            model,
-            train_batches,
-            eval_batches,
-            training.epochs,
-            make_callbacks(training, monitor, folders, log, progress),
-        )
-    if log.epochs and log.epochs[-1]["logs"]["loss"] is None:  # in an earlier try, which left its backup
-        raise diverged()
-    best = log.best
-    if best is None or not folders.best_weights.exists():
-        raise HeadraceError(
-            f"training must reach a finite {monitor[0]}. Received: none in {len(log.epochs)} epochs",
-            "lower `training.learning_rate`, or check that the eval split holds every class",
-        )
-    final = build_model(features, config, output, seed=seed, pretrained=False)
-    final.load_weights(str(folders.best_weights))
-    return Trained(final, log.epochs, int(best["epoch"]), monitor, train_batches.steps, hardware, output)
-
-
-def _stopped_early(epochs: list[dict[str, Any]], monitor: Monitor, stopping: EarlyStopping | None) -> bool:
-    """Return whether early stopping ended an earlier try: Keras keeps no account of it in the backup."""
-    if stopping is None:
-        return False
-    sign = 1 if monitor[1] == "min" else -1
-    best, wait = float("inf"), 0
-    for entry in epochs:
-        value = entry["logs"].get(monitor[0])
-        wait += 1
-        if value is not None and sign * value + stopping.min_delta < best:
-            best, wait = sign * value, 0
-        elif wait >= stopping.patience and entry["epoch"] > 1:
-            return True
-    return False
-
-
-def _read(examples_uri: str, split: str, features: Mapping[str, Any], training: TrainingConfig) -> Source:
-    """Return a split from memory where it fits."""
-    files = split_files(examples_uri, split)
-    return (read_rows(files, features) if training.cache else None) or files
-
-
-def _target(source: Source, features: Mapping[str, Any], training: TrainingConfig) -> TargetScale | None:
-    if features["label"]["task"] != "regression":
-        return None
-    return fit_target(training.target, label_parts(source, features))
+    return summary
 
 
 def _write_history(trained: Trained, folders: RunFolders, run_uri: str) -> None:
-    history = {
+    history: dict[str, Any] = {
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "monitor": trained.monitor[0],
@@ -213,16 +98,27 @@ def _write_history(trained: Trained, folders: RunFolders, run_uri: str) -> None:
         "device": trained.hardware.device,
         "strategy": trained.hardware.strategy_name,
         "precision": trained.hardware.precision,
+        "hint": curve_hint(trained.best.epochs, trained.monitor, trained.limit),
     }
+    if len(trained.parts) > 1:
+        history["parts"] = [
+            {"part": number, "best_epoch": part.best_epoch, "value": part.value}
+            for number, part in enumerate(trained.parts)
+        ]
     _write_json(os.path.join(run_uri, "history.json"), history)
     tf.io.gfile.copy(str(folders.csv), os.path.join(run_uri, "history.csv"), overwrite=True)
+    watched = [entry for part in trained.parts for entry in part.monitoring]
+    if watched:
+        _write_json(os.path.join(run_uri, "monitoring.json"), {"epochs": watched})
+    if trained.rates is not None:
+        _write_json(os.path.join(run_uri, "lr_finder.json"), trained.rates)
 
 
 def _finding(trained: Trained, parameters: int) -> str:
-    best = trained.epochs[trained.best_epoch - 1]
-    value = best["logs"][trained.monitor[0]]
+    best = trained.best
+    parts = f", best of {len(trained.parts)} parts" if len(trained.parts) > 1 else ""
     return (
-        f"{trained.monitor[0]} {value:.4f} at epoch {trained.best_epoch} of {len(trained.epochs)}, "
+        f"{trained.monitor[0]} {best.value:.4f} at epoch {best.best_epoch} of {len(best.epochs)}{parts}, "
         f"{parameters:,} parameters"
     )
 

@@ -316,7 +316,7 @@ class TestFit:
         with open(tmp_path / "history.csv", newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         expected = [epoch["logs"]["val_loss"] for epoch in made.epochs]
-        assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+        assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
         assert [float(row["val_loss"]) for row in rows] == pytest.approx(expected)
         board = EventAccumulator(str(tmp_path / "logs" / "validation"), {"tensors": 0})
         board.Reload()
@@ -460,7 +460,8 @@ class TestNode:
     def test_history_holds_what_the_contract_says(self, made: Any):
         history = json.loads((made[0] / "model_run/history.json").read_text())
         assert history.keys() == {
-            *("epochs", "best_epoch", "monitor", "steps_per_epoch", "device", "strategy", "precision")
+            *("epochs", "best_epoch", "monitor", "steps_per_epoch", "device", "strategy", "precision"),
+            "hint",
         }
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
         assert all(epoch.keys() == {"epoch", "seconds", "logs"} for epoch in history["epochs"])
