@@ -49,7 +49,9 @@ class RoomExecutor(base_executor.BaseExecutor):
             config["content_id"] = content_id(config["identity"], _data_sha256(inputs["examples"][0]))
         ingest_pattern = exec_properties.get("input_config")
         if ingest_pattern:
-            config["data"]["path"] = _resolved_path(str(exec_properties["input_base"]), str(ingest_pattern))
+            from .ingest import resolved_path
+
+            config["data"]["path"] = resolved_path(str(exec_properties["input_base"]), str(ingest_pattern))
         for name in outputs:
             if outputs[name].TYPE_NAME == "Examples":
                 outputs[name].split_names = json.dumps(["train", "eval", "test"])
@@ -85,12 +87,6 @@ def _data_sha256(examples: str) -> str:
 
     with fileio.open(os.path.join(examples, "ingest.json")) as stream:
         return str(json.loads(stream.read())["sha256"])
-
-
-def _resolved_path(input_base: str, input_config: str) -> str:
-    """Return the data path after TFX's driver has put span and version into the pattern."""
-    pattern = json.loads(input_config)["splits"][0]["pattern"]
-    return input_base if pattern in ("", ".") else os.path.join(input_base, pattern)
 
 
 @contextlib.contextmanager

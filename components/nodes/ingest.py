@@ -15,7 +15,7 @@ from headrace.data.readers.files import find_files
 from headrace.data.readers.rows import referenced_files
 from headrace.data.readers.spans import Span, has_span, newest_span
 
-__all__ = ["ContentDriver", "input_parameters"]
+__all__ = ["ContentDriver", "input_parameters", "resolved_path"]
 
 
 def input_parameters(path: str) -> dict[str, str]:
@@ -35,6 +35,13 @@ def input_parameters(path: str) -> dict[str, str]:
         "input_base": base,
         "input_config": proto_utils.proto_to_json(example_gen_pb2.Input(splits=splits)),
     }
+
+
+def resolved_path(input_base: str, input_config: str) -> str:
+    """Return the data path after the driver has put span and version into the pattern."""
+    # An empty pattern, which stands for a whole folder, is absent from the JSON.
+    pattern = json.loads(input_config)["splits"][0].get("pattern", "")
+    return os.path.join(input_base, pattern) if pattern else input_base
 
 
 class _ContentProcessor(input_processor.FileBasedInputProcessor):

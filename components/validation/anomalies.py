@@ -10,15 +10,18 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from headrace.components.gates.state import Bound, Gate, write_gates
 from headrace.components.node import NodeContext, NodeResult
+from headrace.data.config import DataConfig
 
 from .explain import AnomalyRow, explain
 from .schema import SCHEMA_FILE
 from .schema_file import Origin, note_rejection, parse_schema, read_origin
 from .statistics import read_statistics
 
-__all__ = ["ANOMALIES_FILE", "judge_data", "measure_skew", "run"]
+__all__ = ["ANOMALIES_FILE", "judge_data", "judge_pictures", "measure_skew", "run"]
 
 ANOMALIES_FILE = "SchemaDiff.pb"
+
+_MOST_NAMED = 10
 
 Severity = Literal["error", "warning"]
 
@@ -31,7 +34,8 @@ def run(ctx: NodeContext) -> NodeResult:
     text = Path(ctx.input("schema"), SCHEMA_FILE).read_text(encoding="utf-8")
     schema, origin = parse_schema(text, ctx.input("schema")), read_origin(text)
     statistics = read_statistics(Path(ctx.input("statistics")))
-    unused = _unused_columns(schema, Path(ctx.input("examples"), "ingest.json"))
+    ingest = json.loads(Path(ctx.input("examples"), "ingest.json").read_text(encoding="utf-8"))
+    unused = _unused_columns(schema, ingest)
     rows: list[AnomalyRow] = []
     for split, entry in statistics.items():
         anomalies = tfdv.validate_statistics(entry, schema)
@@ -49,7 +53,9 @@ def run(ctx: NodeContext) -> NodeResult:
     distances = measure_skew(statistics["train"], statistics["eval"], schema)
     severity: Severity = "error" if ctx.config["validation.skew_is_error"] else "warning"
     skewed = _skew_rows(distances, max_skew, severity)
-    gates = judge_data(rows, list(statistics), origin)
+    gates = judge_data(rows, list(statistics), origin) + judge_pictures(
+        ingest, DataConfig.model_validate(ctx.config["data"]).max_corrupt_share
+    )
     if max_skew is not None:
         gates.append(_judge_skew(distances, max_skew, severity))
     rows += skewed
@@ -91,13 +97,41 @@ def judge_data(rows: Sequence[AnomalyRow], splits: Sequence[str], origin: Origin
     return gates
 
 
+def judge_pictures(ingest: Mapping[str, Any], most: float) -> list[Gate]:
+    """Judge the share of pictures that ingest left out, since they cannot be decoded.
+
+    Args:
+        ingest: Content of ingest.json.
+        most: Largest share, in [0, 1].
+
+    Returns:
+        A gate, or none where no column is of pictures.
+    """
+    if not any(column.get("type") == "image" for column in ingest["columns"]):
+        return []
+    corrupt = int(ingest["corrupt_rows"])
+    rows = int(ingest["rows"]) + corrupt
+    value, bound = corrupt / rows, Bound("<=", most)
+    if not corrupt:
+        reason = f"each of {rows:,} rows has pictures that can be decoded."
+        return [Gate("data", "corrupt_share", "PASS", reason, None, None, bound, value)]
+    named = [f"{entry['path']} ({entry['reason']})" for entry in ingest["corrupt"][:_MOST_NAMED]]
+    more = f" and {corrupt - len(named):,} more" if corrupt > len(named) else ""
+    reason = (
+        f"{corrupt:,} of {rows:,} rows were left out, {value:.2%}, since their pictures cannot be decoded: "
+        f"{', '.join(named)}{more}; at most {most:.2%} is allowed."
+    )
+    state: Literal["PASS", "FAIL"] = "PASS" if bound.holds(value) else "FAIL"
+    return [Gate("data", "corrupt_share", state, reason, None, None, bound, value)]
+
+
 def measure_skew(train: Any, held_out: Any, schema: Any) -> list[dict[str, Any]]:
     """Measure how far the distributions of two splits are apart.
 
     Args:
         train: `DatasetFeatureStatisticsList` of the training split.
         held_out: Same of the other split.
-        schema: `Schema` proto; its own comparators are ignored.
+        schema: `Schema` proto; its own comparators are ignored, and so are columns of pictures.
 
     Returns:
         `{feature, measure, value}`, the largest first: "l_infinity" (largest difference of a category's
@@ -108,6 +142,8 @@ def measure_skew(train: Any, held_out: Any, schema: Any) -> list[dict[str, Any]]
     for feature in asked.feature:
         feature.ClearField("drift_comparator")
         feature.ClearField("skew_comparator")
+        if feature.HasField("image_domain"):
+            continue  # bytes of files have no distribution
         # A bound that every distance exceeds or meets makes TFDV report the distance.
         measure = "infinity_norm" if feature.type == schema_pb2.BYTES else "jensen_shannon_divergence"
         getattr(feature.skew_comparator, measure).threshold = 0.0
@@ -158,9 +194,9 @@ def _skew_rows(
     ]
 
 
-def _unused_columns(schema: Any, ingest: Path) -> set[str]:
+def _unused_columns(schema: Any, ingest: Mapping[str, Any]) -> set[str]:
     """Return the schema's columns that the config does not use and ingest therefore did not write."""
-    columns = {entry["name"] for entry in json.loads(ingest.read_text(encoding="utf-8"))["columns"]}
+    columns = {entry["name"] for entry in ingest["columns"]}
     return {feature.name for feature in schema.feature} - columns
 
 

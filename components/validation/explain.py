@@ -82,6 +82,8 @@ _RULES = {
     "FEATURE_TYPE_LOW_FRACTION_PRESENT": "share of rows with a value",
     "FEATURE_TYPE_LOW_NUMBER_PRESENT": "rows with a value",
     "FEATURE_TYPE_NOT_PRESENT": "rows with a value",
+    "FEATURE_TYPE_LOW_NUMBER_VALUES": "values in a row",
+    "FEATURE_TYPE_HIGH_NUMBER_VALUES": "values in a row",
     "SCHEMA_MISSING_COLUMN": "column present",
     "SCHEMA_NEW_COLUMN": "column in the schema",
     "UNEXPECTED_DATA_TYPE": "type",
@@ -118,6 +120,9 @@ def _describe(
         return f">= {feature.presence.min_fraction:.4%}", f"{share:.4%}", missing
     if kind == "FEATURE_TYPE_LOW_NUMBER_PRESENT":
         return f">= {feature.presence.min_count:,}", f"{common.num_non_missing:,}", rows
+    if kind in ("FEATURE_TYPE_LOW_NUMBER_VALUES", "FEATURE_TYPE_HIGH_NUMBER_VALUES"):
+        wanted = _range(feature.value_count.min, feature.value_count.max)
+        return wanted, _range(common.min_num_values, common.max_num_values), None
     if kind == "UNEXPECTED_DATA_TYPE":
         found = statistics_pb2.FeatureNameStatistics.Type.Name(stats.type)
         found = {"STRING": "BYTES"}.get(found, found)
@@ -132,6 +137,13 @@ def _describe(
     if kind == "FLOAT_TYPE_HAS_INF":
         return "finite numbers", "infinity", None
     return "", reason.description, None
+
+
+def _range(low: int, high: int) -> str:
+    """Say from where to where; 0 as the upper end means none."""
+    if not high:
+        return f"{low:,} or more"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _describe_categories(schema: Any, feature: Any, stats: Any, present: int) -> tuple[str, str, int | None]:

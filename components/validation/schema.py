@@ -63,10 +63,11 @@ def run(ctx: NodeContext) -> NodeResult:
 def infer_schema(statistics: Mapping[str, Any], data: DataConfig) -> Any:
     """Infer a schema that its own data keeps and that data of another kind breaks.
 
-    Types, presence, one value a row, and domains of low-cardinality strings come from the training
+    Types, presence, values a row, and domains of low-cardinality strings come from the training
     split, widened where another split differs. What the next data may bring is let through: 1 % of
     unseen categories or of missing values in columns that had none, twice the missing values (or 5
-    points more) in others, any finite number. The label is held strictly.
+    points more) in others, any finite number, lists of any length where lengths differed. The label is held
+    strictly, but for texts with many labels. Pictures are marked as such.
 
     Args:
         statistics: Split -> `DatasetFeatureStatisticsList`; `train` must be among them.
@@ -88,12 +89,16 @@ def infer_schema(statistics: Mapping[str, Any], data: DataConfig) -> Any:
         values = domains.get(feature.domain) or _bool_values(feature)
         for domain in ("domain", "bool_domain", "int_domain", "float_domain"):
             feature.ClearField(domain)
-        if feature.name == data.label:
+        if _is_picture(found):
+            feature.image_domain.SetInParent()
+        elif feature.name == data.label and data.task != "multilabel":
             _constrain_label(schema, feature, found, data)
         else:
-            _constrain_feature(schema, feature, found, values, is_weight=feature.name == data.weight)
-        _constrain_presence(feature, statistics, strict=feature.name in (data.label, data.weight))
-        feature.value_count.min = feature.value_count.max = 1
+            few = [] if feature.name == data.label else values
+            _constrain_feature(schema, feature, found, few, is_weight=feature.name == data.weight)
+        strict = feature.name == data.weight or (feature.name == data.label and data.task != "multilabel")
+        _constrain_presence(feature, statistics, strict=strict)
+        _constrain_length(feature, found)
     return schema
 
 
@@ -123,6 +128,23 @@ def _constrain_feature(
     dates = all(_DATE.fullmatch(value) for value in values)
     if not dates and len(values) * _ROWS_PER_DOMAIN_VALUE <= rows:
         _set_domain(schema, feature, sorted(values), min_mass=_MIN_DOMAIN_MASS)
+
+
+def _constrain_length(feature: Any, found: list[Any]) -> None:
+    """Ask for the number of values that every row has; where rows differ, for one or more."""
+    counts = [_common(stats) for stats in found if _common(stats).num_non_missing]
+    fewest = min((common.min_num_values for common in counts), default=1)
+    most = max((common.max_num_values for common in counts), default=1)
+    feature.value_count.Clear()
+    feature.value_count.min = most if fewest == most else 1
+    if fewest == most:
+        feature.value_count.max = most
+    if most > 1 and feature.type == schema_pb2.FLOAT:
+        feature.float_domain.disallow_nan = False  # a step without a number
+
+
+def _is_picture(found: list[Any]) -> bool:
+    return any(stats.WhichOneof("stats") == "bytes_stats" for stats in found)
 
 
 def _forbid_nonfinite(feature: Any) -> None:

@@ -4,7 +4,7 @@ TFDV's own generators do the counting, fed with record batches from the batched 
 accumulators are mergeable sketches of bounded size, so that memory does not grow with the rows. The
 result is TFDV's own proto in stock StatisticsGen's files. Two numbers differ from a stock run's where a
 column has more than 65,536 distinct values: their count and the top values are then estimates of TFDV's
-sketches (KMV and Misra-Gries).
+sketches (KMV and Misra-Gries). Of pictures only presence and size are counted.
 """
 
 import json
@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_data_validation.statistics.generators import top_k_uniques_sketch_stats_generator as sketches
-from tensorflow_metadata.proto.v0 import statistics_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from headrace.components.node import NodeContext, NodeResult, emit
@@ -29,6 +29,8 @@ __all__ = ["STATISTICS_FILE", "compute_statistics", "read_record_batches", "read
 STATISTICS_FILE = "FeatureStats.pb"
 
 _BATCH_ROWS = 16_384
+_BATCH_BYTES = 64 << 20
+_STEP_ROWS = 256
 _BATCHES_BETWEEN_COMPACTIONS = 16
 _SKETCH_VALUES = 65_536
 _TF_DECORATION = re.compile(r"\{\{.*?\}\}|\[Op:.*")
@@ -42,13 +44,15 @@ def run(ctx: NodeContext) -> NodeResult:
     """
     splits = sorted(Path(ctx.input("examples")).glob("Split-*"))
     weight = ctx.config.get("data.weight")
-    expected = json.loads(Path(ctx.input("examples"), "ingest.json").read_text(encoding="utf-8"))["splits"]
+    ingest = json.loads(Path(ctx.input("examples"), "ingest.json").read_text(encoding="utf-8"))
+    expected = ingest["splits"]
+    pictures = [column["name"] for column in ingest["columns"] if column.get("type") == "image"]
     rows, columns = [], 0
     for done, split in enumerate(splits):
         name = split.name.removeprefix("Split-")
         emit("statistics", text=f"{name} split", done=done, total=len(splits))
         files = sorted(path for path in split.iterdir() if path.is_file())
-        statistics = compute_statistics(read_record_batches(files), weight)
+        statistics = compute_statistics(read_record_batches(files), weight, pictures)
         (dataset,) = statistics.datasets
         _check_rows(dataset.num_examples, expected.get(name), split)
         rows.append(f"{name} {dataset.num_examples:,}")
@@ -59,17 +63,20 @@ def run(ctx: NodeContext) -> NodeResult:
     return NodeResult(finding=f"{columns} columns; rows: {', '.join(rows)}")
 
 
-def compute_statistics(batches: Iterable[Any], weight: str | None = None) -> Any:
+def compute_statistics(
+    batches: Iterable[Any], weight: str | None = None, pictures: Sequence[str] = ()
+) -> Any:
     """Compute TFDV statistics of record batches.
 
     Args:
         batches: `pyarrow.RecordBatch`es of (large) lists, a row an example.
         weight: Column of example weights; weighted counts are then given too.
+        pictures: Columns of bytes whose values are not counted, only their sizes.
 
     Returns:
         A `DatasetFeatureStatisticsList` with one dataset.
     """
-    generators = _generators(weight)
+    generators = _generators(weight, pictures)
     partial = [generator.create_accumulator() for generator in generators]
     empty = True
     for number, batch in enumerate(batches, 1):
@@ -87,13 +94,18 @@ def compute_statistics(batches: Iterable[Any], weight: str | None = None) -> Any
         return stats_impl.extract_statistics_output(partial, generators)
 
 
-def _generators(weight: str | None) -> list[Any]:
+def _generators(weight: str | None, pictures: Sequence[str]) -> list[Any]:
     """Return TFDV's default generators, with sketches wide enough to count exactly on usual columns.
 
     Its in-memory default keeps about 1,000 values: a column of 2,700 values that occur at most twice was
     given a top value with count 4.
     """
-    options = tfdv.StatsOptions(weight_feature=weight)
+    schema = None
+    if pictures:
+        schema = schema_pb2.Schema()
+        for name in pictures:
+            schema.feature.add(name=name, type=schema_pb2.BYTES).image_domain.SetInParent()
+    options = tfdv.StatsOptions(weight_feature=weight, schema=schema)
     generators = [
         generator
         for generator in stats_impl.get_generators(options, in_memory=True)
@@ -101,6 +113,7 @@ def _generators(weight: str | None) -> list[Any]:
     ]
     generators.append(
         sketches.TopKUniquesSketchStatsGenerator(
+            schema=schema,
             example_weight_map=options.example_weight_map,
             num_top_values=options.num_top_values,
             num_rank_histogram_buckets=options.num_rank_histogram_buckets,
@@ -118,7 +131,7 @@ def read_record_batches(files: Sequence[Path], batch_rows: int = _BATCH_ROWS) ->
 
     Args:
         files: TFRecord files; names that end in .gz are gzip.
-        batch_rows: Most rows of a batch, >= 1.
+        batch_rows: Most rows of a batch, >= 1; fewer where they would come to over about 64 MiB.
 
     Yields:
         `pyarrow.RecordBatch`es; a column that no row of a batch has is absent from it.
@@ -131,13 +144,28 @@ def read_record_batches(files: Sequence[Path], batch_rows: int = _BATCH_ROWS) ->
         compression = "GZIP" if path.suffix == ".gz" else ""
         dataset = tf.data.TFRecordDataset(str(path), compression, buffer_size=8 << 20)
         try:
-            for records in dataset.batch(batch_rows).prefetch(2).as_numpy_iterator():
-                yield decoder.DecodeBatch(records.tolist())
+            for records in _bounded(dataset, batch_rows):
+                yield decoder.DecodeBatch(records)
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, ValueError, RuntimeError) as error:
             reason = _TF_DECORATION.sub("", str(error).splitlines()[0]).strip()
             raise DataRejected(
                 f"examples must be whole TFRecord files of tf.Example. Received: {reason} ({path})"
             ) from error
+
+
+def _bounded(dataset: Any, batch_rows: int) -> Iterator[list[bytes]]:
+    """Yield the records of a dataset in batches bounded by rows and by bytes."""
+    step = min(_STEP_ROWS, batch_rows)
+    records: list[bytes] = []
+    size = 0
+    for part in dataset.batch(step).prefetch(2).as_numpy_iterator():
+        records += part.tolist()
+        size += sum(map(len, records[-len(part) :]))
+        if len(records) + step > batch_rows or size >= _BATCH_BYTES:
+            yield records
+            records, size = [], 0
+    if records:
+        yield records
 
 
 def _check_rows(found: int, written: int | None, split: Path) -> None:
