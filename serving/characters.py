@@ -18,6 +18,7 @@ OTHER, LETTER, SPACE, APOSTROPHE = range(4)
 """Kinds of characters. What is of no other kind is a token by itself."""
 
 _SIZE = 0x110000
+_WITHOUT_CASE = {"Cn", "Co", "Cs", "Cc"}  # most code points: neither case nor parts
 _APOSTROPHES = (0x27, 0x2019)
 
 Codes = npt.NDArray[np.int32]
@@ -27,6 +28,7 @@ Codes = npt.NDArray[np.int32]
 def character_rules() -> dict[str, Any]:
     """Return the tables, as JSON values (docs/preprocessing.schema.json, `characters`).
 
+    `lower` is Unicode's simple case folding (so that final sigma is sigma), but U+0130 becomes "i".
     Letters are the general categories L, M and N. Space is what Python's `str.isspace` says, and control
     characters. Format characters (Cf: soft hyphens, joiners, marks of direction) are dropped. A character's
     base is what is left of its canonical decomposition without marks (Mn), where that is one character.
@@ -34,14 +36,14 @@ def character_rules() -> dict[str, Any]:
     kinds = [unicodedata.category(chr(code)) for code in range(_SIZE)]
     lower, base = [], []
     for code, kind in enumerate(kinds):
-        if kind == "Cs":
+        if kind in _WITHOUT_CASE:
             continue
-        small = ord(chr(code).lower()[0])  # U+0130 is the only one with more than one
-        if small != code:
-            lower.append([code, small])
-        rest = [c for c in unicodedata.normalize("NFD", chr(code)) if kinds[ord(c)] != "Mn"]
-        if len(rest) == 1 and rest[0] != chr(code):
-            base.append([code, ord(rest[0])])
+        if (small := _small(chr(code))) != chr(code):
+            lower.append([code, ord(small)])
+        if unicodedata.decomposition(chr(code)):
+            rest = [c for c in unicodedata.normalize("NFD", chr(code)) if kinds[ord(c)] != "Mn"]
+            if len(rest) == 1 and rest[0] != chr(code):
+                base.append([code, ord(rest[0])])
     return {
         "unicode": unicodedata.unidata_version,
         "lower": lower,
@@ -82,6 +84,11 @@ class Characters:
         _fill(self.kinds, rules["letters"], LETTER)
         _fill(self.kinds, rules["spaces"], SPACE)
         self.kinds[np.array(rules["apostrophes"], np.int64)] = APOSTROPHE
+
+
+def _small(character: str) -> str:
+    folded = character.casefold()
+    return folded if len(folded) == 1 else character.lower()[0]
 
 
 def _ranges(codes: Iterable[int]) -> list[list[int]]:

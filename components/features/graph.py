@@ -35,7 +35,7 @@ from .outputs import (
     Tokens,
 )
 from .pictures import build_picture
-from .texts import build_bag, distinct, split_tokens
+from .texts import build_bag, distinct, first_tokens, lay_out, split_tokens
 from .timeseries import build_series
 
 __all__ = [
@@ -276,9 +276,8 @@ def _build_categories(output: Categories, columns: Mapping[str, Column], index: 
 
 def _build_tokens(output: Tokens, column: Column, index: int) -> Any:
     tokens = split_tokens(column.values, output.tokenizer)
-    kept = tokens[:, : output.width]
-    found = _look_up(kept.flat_values, tokens.flat_values, output, index)
-    return kept.with_flat_values(found).to_tensor(0, shape=[None, output.width])
+    kept, owners = first_tokens(tokens, output.width)
+    return lay_out(_look_up(kept, tokens.flat_values, output, index), owners, tokens.nrows(), output.width)
 
 
 def _build_bag(output: Bag, column: Column, index: int) -> tuple[Any, Any]:

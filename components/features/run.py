@@ -214,7 +214,7 @@ def _telling_bad_content() -> Iterator[None]:
             place = min((line.find(mark) for mark in _BAD_CONTENT if mark in line), default=-1)
             if place >= 0:
                 raise DataRejected(
-                    f"every picture must be a whole JPEG or PNG file, or a row of all its pixels. "
+                    "every picture must be a whole JPEG or PNG file, or a row of all its pixels. "
                     f"Received: {line[place : place + 300]}",
                     "take the row out of the data, or correct `height`, `width` and `channels`",
                 ) from error

@@ -1,5 +1,6 @@
 """Texts as tokens inside a TensorFlow graph; `headrace.serving.text` is its twin without TensorFlow."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from headrace.serving.characters import APOSTROPHE, LETTER, SPACE, Characters, c
 
 from .outputs import Tokenizer
 
-__all__ = ["build_bag", "distinct", "split_tokens"]
+__all__ = ["build_bag", "distinct", "first_tokens", "lay_out", "split_tokens"]
 
 _BLANK = 0x20
 
@@ -24,19 +25,43 @@ def split_tokens(text: Any, tokenizer: Tokenizer) -> Any:
     Returns:
         RaggedTensor of string `[rows, (tokens)]`.
     """
+    return _splitter(tokenizer)(text)
+
+
+@lru_cache(maxsize=64)
+def _splitter(tokenizer: Tokenizer) -> Any:
+    """Return `split_tokens` as a function of the graph: tf.Transform traces its callers again and again."""
     characters = Characters(character_rules(), tokenizer.lowercase, tokenizer.strip_accents)
-    decoded = tf.strings.unicode_decode(text, "UTF-8", errors="replace")  # [rows, (characters)]
-    codes = _fold(decoded.flat_values, characters)
-    kept = codes >= 0
-    codes, rows = tf.boolean_mask(codes, kept), tf.boolean_mask(decoded.value_rowids(), kept)
     cut = _words if tokenizer.tokens == "words" else _characters
-    tokens, owners = cut(codes, rows, _kinds(codes, characters))
-    singles = tf.RaggedTensor.from_value_rowids(tokens, owners, nrows=tf.shape(text, tf.int64)[0])
     least, most = tokenizer.ngrams
-    if most == 1:
-        return singles
-    joiner = " " if tokenizer.tokens == "words" else ""
-    return tf.strings.ngrams(singles, list(range(least, most + 1)), joiner)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def split(text: Any) -> Any:
+        decoded = tf.strings.unicode_decode(text, "UTF-8", errors="replace")  # [rows, (characters)]
+        codes = _fold(decoded.flat_values, characters)
+        kept = codes >= 0
+        codes, rows = tf.boolean_mask(codes, kept), tf.boolean_mask(decoded.value_rowids(), kept)
+        tokens, owners = cut(codes, rows, _kinds(codes, characters))
+        singles = _ragged(tokens, owners, tf.shape(text, tf.int64)[0])
+        if most == 1:
+            return singles
+        joiner = " " if tokenizer.tokens == "words" else ""
+        return tf.strings.ngrams(singles, list(range(least, most + 1)), joiner)
+
+    return split
+
+
+def first_tokens(tokens: Any, width: int) -> tuple[Any, Any]:
+    """Return the first `width` tokens of each row, string `[n]`, and the row of each, int64 `[n]`."""
+    owners = tokens.value_rowids()
+    places = tf.range(tf.size(owners, tf.int64)) - tf.gather(tokens.row_starts(), owners)
+    kept = places < width
+    return tf.boolean_mask(tokens.flat_values, kept), tf.boolean_mask(owners, kept)
+
+
+def lay_out(categories: Any, owners: Any, rows: Any, width: int) -> Any:
+    """Return categories `[n]` of rows `owners` as int64 `[rows, width]`, 0 after a row's last."""
+    return _ragged(categories, owners, rows).to_tensor(0, shape=[None, width])
 
 
 def distinct(tokens: Any) -> Any:
@@ -46,9 +71,9 @@ def distinct(tokens: Any) -> Any:
         tokens: RaggedTensor of string `[rows, (tokens)]`.
     """
     words, places = tf.unique(tokens.flat_values, tf.int64)
-    pairs = tokens.value_rowids() * tf.size(words, tf.int64) + places
-    kept, _ = tf.unique(pairs)
-    return tf.gather(words, tf.math.floormod(kept, tf.maximum(tf.size(words, tf.int64), 1)))
+    count = tf.maximum(tf.size(words, tf.int64), 1)
+    kept, _ = tf.unique(tokens.value_rowids() * count + places)
+    return tf.gather(words, tf.math.floormod(kept, count))
 
 
 def build_bag(categories: Any, width: int, idf: Any) -> tuple[Any, Any]:
@@ -67,18 +92,19 @@ def build_bag(categories: Any, width: int, idf: Any) -> tuple[Any, Any]:
     pairs = categories.value_rowids() * cardinality + categories.flat_values
     kept, _, times = tf.unique_with_counts(pairs)
     found, owners = tf.math.floormod(kept, cardinality), kept // cardinality
-    weights = tf.cast(times, tf.float32)
-    if idf is not None:
-        weights *= idf(found)
-    rows = categories.nrows()
-    bags = tf.RaggedTensor.from_value_rowids(found, owners, nrows=rows)[:, :width]
-    ragged = tf.RaggedTensor.from_value_rowids(weights, owners, nrows=rows)[:, :width]
-    dense = ragged.to_tensor(0.0, shape=[None, width])
-    if idf is not None:
-        squares = tf.reduce_sum(tf.cast(dense, tf.float64) ** 2, axis=1, keepdims=True)
-        lengths = tf.cast(tf.sqrt(squares), tf.float32)
-        dense /= tf.where(lengths > 0, lengths, tf.ones_like(lengths))
-    return bags.to_tensor(-1, shape=[None, width]), dense
+    rows, weights = categories.nrows(), tf.cast(times, tf.float32)
+    bags = _ragged(found, owners, rows).to_tensor(-1, shape=[None, width])
+    if idf is None:
+        return bags, _ragged(weights, owners, rows).to_tensor(0.0, shape=[None, width])
+    dense = _ragged(weights * idf(found), owners, rows).to_tensor(0.0, shape=[None, width])
+    squares = tf.reduce_sum(tf.cast(dense, tf.float64) ** 2, axis=1, keepdims=True)
+    lengths = tf.cast(tf.sqrt(squares), tf.float32)
+    return bags, dense / tf.where(lengths > 0, lengths, tf.ones_like(lengths))
+
+
+def _ragged(values: Any, owners: Any, rows: Any) -> Any:
+    """Return values as a RaggedTensor `[rows, (values)]`, without checks that cost more than the rest."""
+    return tf.RaggedTensor.from_value_rowids(values, owners, rows, validate=False)
 
 
 def _words(codes: Any, rows: Any, kinds: Any) -> tuple[Any, Any]:
@@ -92,7 +118,7 @@ def _words(codes: Any, rows: Any, kinds: Any) -> tuple[Any, Any]:
     codes, rows = tf.boolean_mask(codes, visible), tf.boolean_mask(rows, visible)
     owners = tf.cumsum(tf.cast(starts, tf.int64)) - 1
     count = tf.reduce_sum(tf.cast(starts, tf.int64))
-    words = tf.RaggedTensor.from_value_rowids(codes, owners, nrows=count)
+    words = _ragged(codes, owners, count)
     return tf.strings.unicode_encode(words, "UTF-8"), tf.boolean_mask(rows, starts)
 
 

@@ -79,7 +79,7 @@ FEATURES: dict[str, Any] = {
     "as_is": {"kind": "series", "of": ["right"], "max_length": 3, "scale": "none"},
 }
 
-_WORDS = ["the", "The", "café", "isn't", "good", "bad", "Straße", "ΣΑΣ", "x1", "—", "it", "very", "film"]
+_WORDS = ["the", "The", "café", "isn't", "good", "bad", "Straße", "ПРИВЕТ", "x1", "—", "it", "very", "film"]
 
 
 def random_row(draw: random.Random, missing: float = 0.1) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A tiny examples artifact with every kind of column, and a feature spec with every kind of feature."""
 
 import json
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,9 @@ def write_examples(
     missing: dict[str, dict[str, int]] = {name: {} for name in columns}
     for split, rows in splits.items():
         os.makedirs(folder / f"Split-{split}")
-        arrays = [pa.array([row[name] for row in rows], arrow[kind]) for name, kind in columns.items()]
+        arrays = [
+            pa.array([_with_nan(row[name]) for row in rows], arrow[kind]) for name, kind in columns.items()
+        ]
         for name, array in zip(columns, arrays, strict=True):
             missing[name][split] = array.null_count
         batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
@@ -105,6 +108,11 @@ def write_examples(
         "weight": weight,
     }
     (folder / "ingest.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _with_nan(value: Any) -> Any:
+    """Write missing steps of a list as ingest does."""
+    return [math.nan if step is None else step for step in value] if isinstance(value, list) else value
 
 
 def make_splits(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
