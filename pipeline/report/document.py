@@ -6,9 +6,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from .facts import Facts, collect
-from .sections.curves import curves, residuals, thresholds
+from .sections.classes import classes
+from .sections.curves import curves, thresholds
 from .sections.data import data
 from .sections.gates import gates
+from .sections.mistakes import mistakes
+from .sections.monitoring import monitoring
+from .sections.residuals import residuals
 from .sections.run import lineage, nodes, reproduce
 from .sections.slices import slices
 from .sections.training import importance, training, tuning
@@ -21,12 +25,15 @@ _SECTIONS = (
     ("gates", "Gates", gates),
     ("variants", "Variants", variants),
     ("confusion", "Confusion matrices", confusion),
+    ("classes", "Classes", classes),
     ("curves", "Curves", curves),
     ("thresholds", "Thresholds", thresholds),
     ("residuals", "Residuals", residuals),
     ("slices", "Slices", slices),
+    ("mistakes", "Mistakes", mistakes),
     ("importance", "Importance", importance),
     ("training", "Training", training),
+    ("monitoring", "Monitoring", monitoring),
     ("tuning", "Tuning", tuning),
     ("data", "Data", data),
     ("nodes", "Nodes", nodes),
@@ -41,9 +48,9 @@ def build(summary: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     Args:
         summary: summary.json (docs/summary.schema.json).
         evidence: What else is known of the run, by key: `ingest`, `anomalies`, `evaluation`, `infra`,
-            `history`, `trials`, `best` (docs/artifacts.md), `statistics`
-            (`headrace.pipeline.report.statistics.compact`), `graph` (`[{id, title, inputs: [ids]}]`),
-            `lineage` (`[{node, artifact, type, uri, id}]`), `command`, `versions` and `config_yaml`.
+            `mistakes`, `history`, `monitoring`, `lr_finder`, `trials`, `best` (docs/artifacts.md),
+            `statistics` (`headrace.pipeline.report.statistics.compact`), `graph`
+            (`[{id, title, inputs: [ids]}]`), `lineage` (`[{node, artifact, type, uri, id}]`), `command`, `versions` and `config_yaml`.
             Any may be missing: its section is then left out.
 
     Returns:

@@ -27,8 +27,10 @@ class Variant:
         slices: As in evaluation.json.
         confusion_matrix: `{labels, matrix, axis}`, rows are true labels; None for regression.
         thresholds: `[{threshold, tp, fp, tn, fn}]`, by threshold.
+        per_class: What was found of each class or label, as in evaluation.json.
+        label_matrices: `[{label, matrix, axis}]` (multilabel).
         curves: `{roc, pr, calibration}`.
-        residuals: `{bins, counts, predicted, actual}`.
+        residuals: `{bins, counts, predicted, actual, density, by_predicted}`.
         agreement: `{max_abs_diff, flip_rate}` against float32.
         cost: `size_bytes, weight_bytes, size_ratio, load_s, rss_bytes`, and in µs
             `b1_p50, b1_p99, b100_p50, b100_p99`.
@@ -43,6 +45,8 @@ class Variant:
     intervals: Mapping[str, Any] = field(default_factory=dict)
     slices: Sequence[Mapping[str, Any]] = ()
     confusion_matrix: Mapping[str, Any] | None = None
+    per_class: Sequence[Mapping[str, Any]] = ()
+    label_matrices: Sequence[Mapping[str, Any]] = ()
     thresholds: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, Any] = field(default_factory=dict)
     residuals: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +70,7 @@ class Facts:
         evidence: What the pipeline gathered, by key.
         variants: In build order, baseline left out.
         baseline: The last pushed model on the same rows, if there is one.
-        task: binary, multiclass, regression, or empty when nothing is known.
+        task: binary, multiclass, multilabel, regression, or empty when nothing is known.
     """
 
     summary: Mapping[str, Any]
@@ -95,6 +99,12 @@ class Facts:
         ]
         found = pushed or wanted or list(self.judged[:1])
         return tuple(sorted(found, key=lambda variant: variant.target != "TF Serving"))
+
+    @property
+    def telling(self) -> tuple[Variant, ...]:
+        """Variants that large charts are drawn of: the candidates, float32 and the baseline."""
+        kept = {variant.name for variant in self.candidates} | {"float32", "baseline"}
+        return tuple(variant for variant in self.overlaid if variant.name in kept)
 
     @property
     def leading(self) -> Variant | None:
@@ -197,6 +207,8 @@ def _variant(item: Mapping[str, Any], mark: str, cost: Mapping[str, float | None
         intervals=item.get("intervals") or {},
         slices=item.get("slices") or (),
         confusion_matrix=item.get("confusion_matrix"),
+        per_class=item.get("per_class") or (),
+        label_matrices=item.get("label_matrices") or (),
         thresholds=sorted(item.get("thresholds") or (), key=lambda row: row["threshold"]),
         curves=item.get("curves") or {},
         residuals=item.get("residuals") or {},

@@ -21,11 +21,12 @@ def compact(stats_dir: str | Path) -> dict[str, Any]:
         stats_dir: Folder of the artifact.
 
     Returns:
-        `{split: {rows, features: {name: F}}}`, train, eval and test first. F holds `type` ("number" or
-        "text"), `present` (rows with a value), `missing` (share of rows without one, in [0, 1]). Numbers have
-        `mean`, `std`, `min`, `median`, `max`, `zeros` and `histogram` (`{edges, counts}`); text has
+        `{split: {rows, features: {name: F}}}`, train, eval and test first. F holds `type` ("number", "text"
+        or "image"), `present` (rows with a value), `missing` (share of rows without one, in [0, 1]). Numbers
+        have `mean`, `std`, `min`, `median`, `max`, `zeros` and `histogram` (`{edges, counts}`); text has
         `distinct`, `top` (`[[value, count]]`, most frequent first), `other` (count of all other values) and
-        `mean_length`. A folder without statistics gives `{}`.
+        `mean_length` (characters); images have `mean_bytes`, `min_bytes` and `max_bytes`. Where a row holds
+        several values, `lengths` is `{min, mean, max}` of their number. Without statistics: `{}`.
     """
     found = {}
     for file in sorted(Path(stats_dir).glob("Split-*/FeatureStats.pb")):
@@ -46,9 +47,10 @@ def compact_split(dataset: Any) -> dict[str, Any]:
         kind = feature.WhichOneof("stats")
         if kind == "num_stats":
             features[name] = _shared(feature.num_stats, rows) | _number(feature.num_stats)
-        elif kind in ("string_stats", "bytes_stats"):
-            stats = getattr(feature, kind)
-            features[name] = _shared(stats, rows) | _text(stats)
+        elif kind == "string_stats":
+            features[name] = _shared(feature.string_stats, rows) | _text(feature.string_stats)
+        elif kind == "bytes_stats":
+            features[name] = _shared(feature.bytes_stats, rows) | _image(feature.bytes_stats)
     return {"rows": rows, "features": dict(sorted(features.items()))}
 
 
@@ -62,6 +64,8 @@ def skew(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
         A number in [0, 1], or None where either side has no values.
     """
     if one.get("type") != other.get("type"):
+        return None
+    if one["type"] == "image":
         return None
     if one["type"] == "number":
         return _divergence(one["histogram"], other["histogram"])
@@ -86,7 +90,23 @@ def _shared(stats: Any, rows: int) -> dict[str, Any]:
     common = stats.common_stats
     present = int(common.num_non_missing)
     total = present + int(common.num_missing) or rows
-    return {"present": present, "missing": 1 - present / total if total else None}
+    found: dict[str, Any] = {"present": present, "missing": 1 - present / total if total else None}
+    if common.max_num_values > 1:
+        found["lengths"] = {
+            "min": int(common.min_num_values),
+            "mean": _finite(common.avg_num_values),
+            "max": int(common.max_num_values),
+        }
+    return found
+
+
+def _image(stats: Any) -> dict[str, Any]:
+    return {
+        "type": "image",
+        "mean_bytes": _finite(stats.avg_num_bytes),
+        "min_bytes": _finite(stats.min_num_bytes),
+        "max_bytes": _finite(stats.max_num_bytes_int or stats.max_num_bytes),
+    }
 
 
 def _number(stats: Any) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from headrace.pipeline.graph import GRAPH
 from headrace.pipeline.report.statistics import compact_split
 
+from . import report_tasks
+
 Array = Any
 
 CARRIERS = ("UA", "B6", "EV", "DL", "AA", "MQ", "US", "9E", "WN", "VX", "FL", "AS", "F9", "YV", "HA", "OO")
@@ -62,6 +64,9 @@ def _made(task: str, verdict: str, rows: int, seed: int) -> tuple[dict[str, Any]
         "evaluation": evaluation,
         "infra": _infra(),
         "history": _history(rng),
+        "mistakes": report_tasks.mistakes(task, _KINDS[task]),
+        "monitoring": report_tasks.monitoring(),
+        "lr_finder": report_tasks.lr_finder(),
         "trials": (trials := _trials(rng)),
         "best": {"values": trials[3]["values"], "score": trials[3]["score"], "objective": "val_auc"},
         "statistics": stats,
@@ -81,10 +86,10 @@ def _made(task: str, verdict: str, rows: int, seed: int) -> tuple[dict[str, Any]
     summary = _summary(evaluation, ingest, gates, verdict, rng)
     if verdict == "data_rejected":
         evidence["anomalies"] = _anomalies()
-        for key in ("evaluation", "infra", "history", "trials", "best"):
+        for key in ("evaluation", "mistakes", "infra", *_TRAINING, "trials", "best"):
             del evidence[key]
     if verdict == "failed":
-        for key in ("evaluation", "infra", "history"):
+        for key in ("evaluation", "mistakes", "infra", *_TRAINING):
             del evidence[key]
     return summary, evidence
 
@@ -284,103 +289,14 @@ def _masks(columns: Mapping[str, Array]) -> list[tuple[dict[str, str], Array]]:
     return [(keys, mask) for keys, mask in found if mask.sum() >= 5]
 
 
-def _multiclass(rng: np.random.Generator, columns: Mapping[str, Array]) -> dict[str, Any]:
-    names = [str(i) for i in range(10)]
-    labels = rng.integers(0, 10, len(columns["carrier"]))
-    variants = []
-    for name, noise in NOISE.items():
-        wrong = rng.random(len(labels)) < 0.04 + noise
-        guess = np.where(wrong, (labels + rng.choice([1, 2, 6], len(labels), p=[0.6, 0.1, 0.3])) % 10, labels)
-        slices = [
-            {
-                "keys": keys,
-                "rows": int(m.sum()),
-                "metrics": {"accuracy": float((guess == labels)[m].mean())},
-                "intervals": {},
-                "confusion_matrix": None,
-                "agreement": None,
-            }
-            for keys, m in _masks(columns)
-        ]
-        accuracy = float((guess == labels).mean())
-        variants.append(
-            {
-                **_shared(name, guess.astype(float), guess.astype(float), guess, guess),
-                "metrics": {
-                    "accuracy": accuracy,
-                    "macro_f1": float(reference.f1_score(labels, guess, average="macro")),
-                    "log_loss": 0.14,
-                },
-                "intervals": {"accuracy": [accuracy - 0.006, accuracy + 0.006]},
-                "slices": slices,
-                "confusion_matrix": _matrix(labels, guess, names),
-            }
-        )
-    return {
-        "task": "multiclass",
-        "labels": names,
-        "positive": None,
-        "threshold": None,
-        "rows": len(labels),
-        "slice_specs": [["carrier"]],
-        "variants": variants,
-        "baseline": None,
-        "importance": [],
-        "tfma": {"state": "SKIPPED", "reason": ""},
-    }
-
-
-def _regression(rng: np.random.Generator, columns: Mapping[str, Array]) -> dict[str, Any]:
-    actual = np.exp(rng.normal(7.8, 0.9, len(columns["carrier"])))
-    variants = []
-    for name, noise in NOISE.items():
-        guess = actual * np.exp(rng.normal(0, 0.12 + noise, len(actual)))
-        counts, bins = np.histogram((actual - guess).clip(-2000, 2000), bins=40)
-        rmse = float(np.sqrt(np.mean((actual - guess) ** 2)))
-        variants.append(
-            {
-                **_shared(name, guess, guess, guess > 0, guess > 0),
-                "metrics": {
-                    "rmse": rmse,
-                    "mae": float(np.abs(actual - guess).mean()),
-                    "r2": float(reference.r2_score(actual, guess)),
-                },
-                "intervals": {"rmse": [rmse * 0.97, rmse * 1.03]},
-                "slices": [
-                    {
-                        "keys": keys,
-                        "rows": int(m.sum()),
-                        "metrics": {"rmse": float(np.sqrt(np.mean((actual - guess)[m] ** 2)))},
-                        "intervals": {},
-                        "confusion_matrix": None,
-                        "agreement": None,
-                    }
-                    for keys, m in _masks(columns)
-                ],
-                "confusion_matrix": None,
-                "residuals": {
-                    "bins": bins.tolist(),
-                    "counts": counts.tolist(),
-                    "predicted": guess[:500].tolist(),
-                    "actual": actual[:500].tolist(),
-                },
-            }
-        )
-    return {
-        "task": "regression",
-        "labels": None,
-        "positive": None,
-        "threshold": None,
-        "rows": len(actual),
-        "slice_specs": [["carrier"]],
-        "variants": variants,
-        "baseline": None,
-        "importance": [],
-        "tfma": {"state": "PASS", "reason": ""},
-    }
-
-
-_EVALUATIONS = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}
+_EVALUATIONS: Mapping[str, Any] = {
+    "binary": _binary,
+    "multiclass": lambda rng, columns: report_tasks.multiclass(rng, columns["carrier"], NOISE),
+    "multilabel": lambda rng, columns: report_tasks.multilabel(rng, columns["carrier"], NOISE),
+    "regression": lambda rng, columns: report_tasks.regression(rng, columns["carrier"], NOISE),
+}
+_TRAINING = ("history", "monitoring", "lr_finder")
+_KINDS = {"binary": "tabular", "multiclass": "image", "multilabel": "text", "regression": "tabular"}
 
 
 def _shared(name: str, scores: Array, whole: Array, guess: Array, whole_guess: Array) -> dict[str, Any]:
@@ -406,6 +322,9 @@ def _ingest(rng: np.random.Generator, columns: Mapping[str, Array], task: str) -
     classes = ["0", "1"]
     if task == "multiclass":
         classes = [str(i) for i in range(10)]
+    if task == "multilabel":
+        classes = list(report_tasks.LABELS)
+    if len(classes) > 2:
         counts = {
             split: {c: int(rng.normal(n / 10, n / 200)) for c in classes} for split, n in splits.items()
         }
@@ -474,6 +393,7 @@ def _history(rng: np.random.Generator) -> dict[str, Any]:
         "device": "cpu",
         "strategy": "none",
         "precision": "float32",
+        "hint": "Overfitting after epoch 4: the loss on eval rose by 3% while that on train went on falling.",
     }
 
 
@@ -546,7 +466,8 @@ def _gate(
 def _gates(evaluation: dict[str, Any], task: str) -> list[dict[str, Any]]:
     main, op, bound = {
         "binary": ("auc", ">=", 0.7),
-        "multiclass": ("accuracy", ">=", 0.9),
+        "multiclass": ("accuracy", ">=", 0.7),
+        "multilabel": ("macro_f1", ">=", 0.4),
         "regression": ("rmse", "<=", 2000.0),
     }[task]
     found = [
@@ -566,7 +487,7 @@ def _gates(evaluation: dict[str, Any], task: str) -> list[dict[str, Any]]:
                 "quality", item["name"], main, (op, bound), item["metrics"][main], "PASS", "Within the bound"
             )
         )
-        flips = (item["agreement"] or {"flip_rate": 0.0})["flip_rate"]
+        flips = (item["agreement"] or {"flip_rate": 0.0})["flip_rate"] or 0.0
         found.append(
             _gate("variant", item["name"], "flip_rate", ("<=", 0.02), flips, "PASS", "Agrees with float32")
         )
@@ -649,6 +570,7 @@ _WALL = {
     "data_verdict": 0.1,
     "transform": 24.8,
     "tuner": 61.3,
+    "crossval": 40.2,
     "trainer": 21.7,
     "variants": 19.4,
     "baseline": 0.2,
@@ -712,6 +634,8 @@ def _summary(
                     {"keys": s["keys"], "rows": s["rows"], "metrics": s["metrics"]} for s in item["slices"]
                 ],
                 "confusion_matrix": item["confusion_matrix"],
+                "label_matrices": item.get("label_matrices"),
+                "per_class": item.get("per_class"),
                 "latency_us": {"b1": {"p50": b1, "p99": b1_99}, "b100": {"p50": b100, "p99": b100_99}},
                 "load_s": load,
                 "agreement": item["agreement"],

@@ -87,7 +87,7 @@ def rejected() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
 def test_every_task_and_verdict_gives_a_well_formed_page(task: str, verdict: str) -> None:
     summary, evidence = run(task, verdict, rows=600)
     text = build(summary, evidence)
@@ -107,7 +107,7 @@ def test_nothing_is_loaded_from_anywhere(pushed: tuple[Any, Any]) -> None:
     for tag, attributes in page.tags:
         for name in ("src", "srcset", "href", "action", "data", "poster", "xlink:href"):
             target = attributes.get(name) or ""
-            assert target.startswith(("#", "data:,")) or not target, (tag, target)
+            assert target.startswith(("#", "data:,", "data:image/")) or not target, (tag, target)
     assert not re.search(r"@import|url\(|https?://|fetch\(|XMLHttpRequest|WebSocket", text)
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
@@ -259,8 +259,10 @@ def test_matrices_are_drawn_up_to_thirty_classes(classes: int, drawn: bool) -> N
 
 def test_heatmap_shades_by_the_share_of_the_row() -> None:
     drawing = heatmap(["a", "b"], [[30, 10], [0, 0]], "m")
-    opacities = [float(value) for value in re.findall(r'fill-opacity="([\d.]+)"', drawing)]
+    opacities = [float(value) for value in re.findall(r"--r:([\d.]+)", drawing)]
     assert opacities == pytest.approx([0.04 + 0.96 * 0.75, 0.04 + 0.96 * 0.25, 0.04, 0.04])
+    opacities = [float(value) for value in re.findall(r"--p:([\d.]+)", drawing)]
+    assert opacities == pytest.approx([1.0, 1.0, 0.04, 0.04])
     assert "true a, predicted b: 10 rows, 25.0 % of this true label" in drawing
 
 

@@ -16,7 +16,9 @@ _DARK_FROM = 0.68
 
 
 def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str) -> Markup:
-    """Draw a confusion matrix: rows are true labels, columns predicted; shade is the share of the row.
+    """Draw a confusion matrix: rows are true labels, columns predicted.
+
+    Shade and percentage are the share of the row; inside an element of class `by-predicted`, of the column.
 
     Args:
         labels: Class names, K of them, K <= 30.
@@ -30,15 +32,16 @@ def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str
     cell = (_WIDTH - left - 8) / max(1, len(names))
     rise = min(cell, 92) if len(names) <= _CROWDED else cell
     parts = [*_titles(names, left, top, cell, rise)]
+    called = [sum(counts) for counts in zip(*matrix, strict=False)]
     for row, (name, counts) in enumerate(zip(names, matrix, strict=False)):
         total = sum(counts)
         for column, value in enumerate(counts):
-            share = value / total if total else 0.0
-            rows = f"{count(value)} rows, {percent(share)} of this true label"
+            shares = (value / total if total else 0.0, value / called[column] if called[column] else 0.0)
+            rows = f"{count(value)} rows, {percent(shares[0])} of this true label"
+            rows += f", {percent(shares[1])} of this prediction"
             tip = f"true {name}, predicted {names[column]}: {rows}"
-            parts.append(
-                _cell(left + column * cell, top + row * rise, cell, rise, value, share, tip, len(names))
-            )
+            place = (left + column * cell, top + row * rise, cell, rise)
+            parts.append(_cell(place, value, shares, tip, len(names)))
     return svg(_WIDTH, top + rise * len(names) + 6, *parts, label=label, class_="chart heatmap")
 
 
@@ -75,44 +78,44 @@ def _titles(names: Sequence[str], left: float, top: float, cell: float, rise: fl
 
 
 def _cell(
-    x: float, y: float, width: float, height: float, value: float, share: float, tip: str, k: int
+    place: tuple[float, float, float, float], value: float, shares: tuple[float, float], tip: str, k: int
 ) -> Markup:
+    """Draw one cell at (x, y, width, height); `shares` are those of the row and of the column."""
+    x, y, width, height = place
     gap = 1.5 if k <= 12 else 0.5
+    box = {"x": x, "y": y, "width": width - gap, "height": height - gap, "rx": 3 if k <= 12 else 1}
+    row, column = (round(0.04 + 0.96 * share, 3) for share in shares)
     parts = [
         element("title", tip),
-        element(
-            "rect", x=x, y=y, width=width - gap, height=height - gap, rx=3 if k <= 12 else 1, class_="base"
-        ),
-        element(
-            "rect",
-            x=x,
-            y=y,
-            width=width - gap,
-            height=height - gap,
-            rx=3 if k <= 12 else 1,
-            class_="heat",
-            fill_opacity=round(0.04 + 0.96 * share, 3),
-        ),
+        element("rect", **box, class_="base"),
+        element("rect", **box, class_="heat", style=f"--r:{row};--p:{column}"),
     ]
-    tone = "on" if share > _DARK_FROM else "off"
-    centre = x + (width - gap) / 2
+    tones = "".join(f" {view}-on" for view, share in zip("rp", shares, strict=True) if share > _DARK_FROM)
+    centre, middle = x + (width - gap) / 2, y + height / 2
+    both = tuple(zip("rp", shares, strict=True))
     if k <= _CROWDED:
-        parts.append(text(centre, y + height / 2 - 1, count(value), "middle", f"count {tone}"))
-        parts.append(text(centre, y + height / 2 + 15, percent(share), "middle", f"share {tone}"))
+        parts.append(text(centre, middle - 1, count(value), "middle", f"count{tones}"))
+        parts += [
+            text(centre, middle + 15, percent(share), "middle", f"share of-{view}{tones}")
+            for view, share in both
+        ]
     elif k <= 10 and value:
-        parts.append(text(centre, y + height / 2 - 1, _short(value), "middle", f"tiny {tone}"))
-        parts.append(
-            text(
-                centre,
-                y + height / 2 + 9,
-                f"{share * 100:.0f}%" if share >= 0.005 else "<1%",
-                "middle",
-                f"tiny {tone}",
-            )
-        )
-    elif k <= 16 and share >= 0.005:
-        parts.append(text(centre, y + height / 2 + 3, f"{share * 100:.0f}", "middle", f"tiny {tone}"))
+        parts.append(text(centre, middle - 1, _short(value), "middle", f"tiny{tones}"))
+        parts += [
+            text(centre, middle + 9, _percent(share), "middle", f"tiny of-{view}{tones}")
+            for view, share in both
+        ]
+    elif k <= 16:
+        parts += [
+            text(centre, middle + 3, f"{share * 100:.0f}", "middle", f"tiny of-{view}{tones}")
+            for view, share in both
+            if share >= 0.005
+        ]
     return element("g", *parts, class_="mark")
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f}%" if share >= 0.005 else "<1%"
 
 
 def _short(value: float) -> str:

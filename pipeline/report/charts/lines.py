@@ -42,6 +42,7 @@ def lines(
     at: tuple[float, str] | None = None,
     x_ticks: Sequence[float] | None = None,
     y_log: bool = False,
+    x_log: bool = False,
     height: float = 280,
 ) -> Markup:
     """Draw lines over one pair of axes.
@@ -55,7 +56,7 @@ def lines(
         level: Draw a horizontal reference line at this value.
         at: A vertical marker (x, words).
         x_ticks: Where the x axis is labelled.
-        y_log: Logarithmic y axis.
+        y_log, x_log: Logarithmic axes.
         height: Height of the drawing in px.
     """
     low, high = x_range or span([x for line in drawn for x in line.xs])
@@ -63,7 +64,7 @@ def lines(
     box = Box(height=height, top=26 if at is not None else 12).fitted(
         tick_labels(Scale(floor, ceiling, 0, 1, y_log).ticks(5)), titled=bool(y_title)
     )
-    x, y = box.x(low, high), box.y(floor, ceiling, y_log)
+    x, y = box.x(low, high, x_log), box.y(floor, ceiling, y_log)
     parts = [axes(box, x, y, x_title, y_title, x_ticks=x_ticks)]
     if diagonal:
         parts.append(element("line", x1=x(low), y1=y(low), x2=x(high), y2=y(high), class_="reference"))

@@ -1,17 +1,17 @@
-"""ROC, precision-recall and calibration curves, and counts over thresholds; residuals for regression."""
+"""ROC, precision-recall and calibration curves, and counts over thresholds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..charts.histogram import residual_histogram
 from ..charts.lines import Line, lines
 from ..charts.reliability import Calibration, reliability
-from ..charts.scatter import scatter
 from ..charts.stack import COUNTS, stack
 from ..facts import Facts, Variant, dig
 from ..numbers import DASH, count, finite, metric, percent
 
-__all__ = ["curves", "residuals", "thresholds"]
+__all__ = ["curves", "thresholds"]
+
+_CALIBRATED = {"multiclass": "of the predicted class", "multilabel": "of every label of every row"}
 
 
 def curves(facts: Facts) -> dict[str, Any] | None:
@@ -25,7 +25,8 @@ def curves(facts: Facts) -> dict[str, Any] | None:
         "roc": _roc(shown),
         "pr": _pr(shown, _positive_share(facts)),
         "calibration": _calibration(shown),
-        "apart": _apart(facts),
+        "calibrated": _CALIBRATED.get(facts.task, ""),
+        "apart": _apart(facts) if any(v.curves.get("roc") for v in shown) else "",
     }
 
 
@@ -46,35 +47,6 @@ def thresholds(facts: Facts) -> dict[str, Any] | None:
         "chosen": _at(_chosen_counts(lead, chosen)) if chosen is not None else [],
         "positive": facts.shown("evaluation", "positive"),
     }
-
-
-def residuals(facts: Facts) -> list[dict[str, Any]] | None:
-    """Return each variant's residuals and predictions against true values."""
-    found = []
-    for item in facts.overlaid:
-        held = item.residuals
-        if not held:
-            continue
-        edges = list(held.get("bins") or ())
-        counts = list(held.get("counts") or ())
-        found.append(
-            {
-                "name": item.name,
-                "mark": item.mark,
-                "histogram": residual_histogram(edges, counts, item.mark, f"Residuals of {item.name}")
-                if len(edges) == len(counts) + 1 and counts
-                else None,
-                "scatter": scatter(
-                    held["actual"],
-                    held["predicted"],
-                    item.mark,
-                    f"Predicted against true values, {item.name}",
-                )
-                if held.get("actual") and held.get("predicted")
-                else None,
-            }
-        )
-    return found or None
 
 
 def _roc(shown: Sequence[Variant]) -> Any:

@@ -15,6 +15,8 @@ from ..table import Cell, Column, Row, Table, number
 __all__ = ["data"]
 
 _MOST_CLASSES = 7
+_MOST_CORRUPT = 100
+_RARE = 0.01  # of the rows; where no text is more frequent, its values are not told apart
 _SPLIT_MARKS = {"train": "s0", "eval": "s1", "test": "s2"}
 
 
@@ -30,6 +32,7 @@ def data(facts: Facts) -> dict[str, Any] | None:
     found = {
         "splits": _splits(splits),
         "label": _label(ingest.get("label") or {}),
+        "corrupt": _corrupt(ingest, finite(dig(facts.summary, "config", "data", "max_corrupt_share"))),
         "files": _files(ingest.get("files") or ()),
         "anomalies": _anomalies(facts.evidence.get("anomalies")),
         "features": _features(facts),
@@ -94,6 +97,26 @@ def _files(files: Sequence[Mapping[str, Any]]) -> Table | None:
     return Table(
         [Column("File"), Column("Size", True), Column("SHA-256")], rows, "Files read", tall=len(rows) > 10
     )
+
+
+def _corrupt(ingest: Mapping[str, Any], most: float | None) -> dict[str, Any] | None:
+    """Return the pictures that were left out since they cannot be decoded."""
+    listed = ingest.get("corrupt") or ()
+    total = finite(ingest.get("corrupt_rows")) or float(len(listed))
+    if not total:
+        return None
+    rows = [
+        Row([Cell(str(entry.get("path")), css="mono"), Cell(str(entry.get("reason")))])
+        for entry in listed[:_MOST_CORRUPT]
+    ]
+    known = finite(ingest.get("rows"))
+    return {
+        "table": Table([Column("File"), Column("Why")], rows, "Images left out", tall=len(rows) > 10),
+        "total": count(total),
+        "named": count(len(rows)) if len(rows) < total else "",
+        "share": percent(total / (known + total), 2) if known is not None else "",
+        "most": percent(most, 2) if most is not None else "",
+    }
 
 
 def _anomalies(listed: Any) -> Table | None:
@@ -176,7 +199,7 @@ def _feature(
     worst = max(missing, default=None)
     words = percent(worst, 2) if worst else "none"
     spread = ", ".join(f"{split} {percent(item['missing'], 2)}" for split, item in held.items() if item)
-    kind = "label" if label else first["type"]
+    kind = "label" if label else "list of numbers" if _is_list(first) else first["type"]
     cells = [
         Cell(name, note=kind, css="variant"),
         number(words, worst, hint=spread, css="" if worst else "muted"),
@@ -198,24 +221,48 @@ def _feature(
     return Row(cells)
 
 
+def _is_list(item: Mapping[str, Any]) -> bool:
+    return item["type"] == "number" and "lengths" in item
+
+
 def _values(item: Mapping[str, Any]) -> Cell:
+    if item["type"] == "image":
+        return Cell(
+            f"{size(item['mean_bytes'])} a file",
+            note=f"{size(item['min_bytes'])} to {size(item['max_bytes'])}",
+        )
     if item["type"] == "number":
         low, middle, high = (short(item.get(key)) for key in ("min", "median", "max"))
         return Cell(
             f"{low} · {middle} · {high}",
-            note=f"mean {short(item.get('mean'))}, std {short(item.get('std'))}",
+            note=_steps(item["lengths"])
+            if "lengths" in item
+            else f"mean {short(item.get('mean'))}, std {short(item.get('std'))}",
             hint="min · median · max",
         )
     common = item["top"][0][0] if item["top"] else DASH
     share = item["top"][0][1] / item["present"] if item["top"] and item["present"] else None
+    if share is not None and share < _RARE and item.get("mean_length"):
+        return Cell(
+            f"{count(item['distinct'])} distinct", note=f"{short(item['mean_length'])} bytes on average"
+        )
     return Cell(
         f"{count(item['distinct'])} distinct", note=f"most often {str(common)[:24]}, {percent(share)}"
     )
 
 
+def _steps(lengths: Mapping[str, Any]) -> str:
+    if lengths["min"] == lengths["max"]:
+        return f"{count(lengths['max'])} numbers a row"
+    between = f"{count(lengths['min'])} to {count(lengths['max'])} numbers a row"
+    return f"{between}, {short(lengths['mean'])} on average"
+
+
 def _spark(name: str, split: str, item: Mapping[str, Any] | None) -> Markup | str:
-    if not item:
+    if not item or item["type"] == "image":
         return DASH
+    if item["type"] == "text" and item["top"] and item["top"][0][1] < _RARE * item["present"]:
+        return DASH  # free text: its most frequent values say nothing
     label = f"Distribution of {name} in {split}"
     if item["type"] == "number":
         return sparkline(item["histogram"]["edges"], item["histogram"]["counts"], "s0", label) or DASH

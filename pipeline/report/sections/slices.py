@@ -5,13 +5,13 @@ from typing import Any
 
 from ..charts.intervals import Estimate, Row, intervals
 from ..facts import Facts, Variant, dig, slice_name
+from ..metrics import SLICED, first_present
 from ..numbers import count, finite, interval, metric, metric_title, percent, signed
 from ..table import Cell, Column, Table, number
 from ..table import Row as TableRow
 
 __all__ = ["slices"]
 
-_METRICS = {"binary": ("auc", "accuracy"), "multiclass": ("accuracy",), "regression": ("rmse", "mae")}
 _MOST_ROWS = 24
 
 
@@ -21,7 +21,7 @@ def slices(facts: Facts) -> dict[str, Any] | None:
     if not sliced:
         return None
     shown = [v for v in facts.candidates if v in sliced][:2] or sliced[:1]
-    name = next((m for m in _METRICS.get(facts.task, ("auc", "accuracy")) if m in shown[0].metrics), None)
+    name = next(iter(first_present(SLICED, facts.task, shown[0].metrics)), None)
     floor = finite(dig(facts.summary, "config", "evaluation", "min_slice_rows")) or 0
     specs = list(dict.fromkeys(tuple(s["keys"]) for s in shown[0].slices if s.get("keys")))
     return {
@@ -80,24 +80,18 @@ def _estimates(keys: Mapping[str, Any], shown: Sequence[Variant], name: str) -> 
 
 
 def _table(sliced: Sequence[Variant], selected: Variant, task: str, floor: float) -> Table:
-    preferred = {
-        "binary": ("auc", "accuracy", "precision", "recall", "f1", "log_loss"),
-        "multiclass": ("accuracy", "macro_f1", "log_loss"),
-        "regression": ("rmse", "mae", "r2"),
-    }.get(task, ("auc", "accuracy", "rmse"))
     present = {m for v in sliced for s in v.slices for m in s.get("metrics") or ()}
-    names = [m for m in preferred if m in present]
+    names = first_present(SLICED, task, present)
     columns = [Column("Slice"), Column("Rows", True), *[Column(metric_title(m), True) for m in names]]
     main = names[0] if names else ""
     if main:
         columns.insert(
             3, Column("Against all rows", True, f"{metric_title(main)} less its value over all rows")
         )
-    flips = any(s.get("agreement") for v in sliced for s in v.slices)
+    flips = any(finite(dig(s, "agreement", "flip_rate")) is not None for v in sliced for s in v.slices)
     if flips:
-        columns.append(
-            Column("Flip rate", True, "Share of rows whose predicted class differs from float32's")
-        )
+        what = "label decisions that differ" if task == "multilabel" else "rows whose predicted class differs"
+        columns.append(Column("Flip rate", True, f"Share of {what} from float32's"))
     rows = [
         _row(held, variant, names, flips, floor)
         for variant in sorted(sliced, key=lambda v: v is not selected)

@@ -52,6 +52,8 @@ def training(facts: Facts) -> dict[str, Any] | None:
     return {
         "panels": [{"title": metric_title(name), "svg": _panel(name, epochs, best)} for name in panels],
         "facts": _history_facts(history, epochs),
+        "hint": str(history.get("hint") or ""),
+        "rates": _rate_finder(facts.evidence.get("lr_finder") or {}),
         "validated": any(key.startswith("val_") for epoch in epochs for key in epoch["logs"]),
     }
 
@@ -84,6 +86,21 @@ def tuning(facts: Facts) -> dict[str, Any] | None:
         "chosen": chosen,
         "count": count(len(trials)),
     }
+
+
+def _rate_finder(found: Mapping[str, Any]) -> Any:
+    """Return the loss over rising learning rates, or None."""
+    rates, losses = found.get("learning_rates") or [], found.get("losses") or []
+    if len(rates) < 2 or len(rates) != len(losses):
+        return None
+    suggested = finite(found.get("suggested"))
+    tips = [
+        f"learning rate {significant(x, 2)}: loss {metric(y)}" for x, y in zip(rates, losses, strict=True)
+    ]
+    drawn = [Line("loss", "s0", rates, losses, tips)]
+    at = (suggested, f"suggested: {significant(suggested, 2)}") if suggested is not None else None
+    label = "Loss over the learning rate, in a short sweep"
+    return lines(drawn, label, "Learning rate", "Loss (smoothed)", at=at, x_log=True, height=230)
 
 
 def _panel(name: str, epochs: Sequence[Mapping[str, Any]], best: float | None) -> Any:

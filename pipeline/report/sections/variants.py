@@ -8,6 +8,7 @@ from markupsafe import Markup
 from ..charts.bars import cell_bar
 from ..charts.heatmap import heatmap
 from ..facts import Facts, Variant
+from ..metrics import MAIN, SHOWN, first_present
 from ..numbers import (
     DASH,
     count,
@@ -27,11 +28,6 @@ from ..table import Cell, Column, Row, Table, number
 
 __all__ = ["confusion", "variants"]
 
-_METRICS = {
-    "binary": ("auc", "accuracy"),
-    "multiclass": ("accuracy", "macro_f1"),
-    "regression": ("rmse", "r2"),
-}
 _COSTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("size_bytes", "Size", size),
     ("weight_bytes", "Weights", size),
@@ -45,7 +41,9 @@ _AGREEMENT = {
     "flip_rate": ("Flip rate", "Share of test rows whose predicted class differs from float32's"),
     "max_abs_diff": ("Max |diff|", "Largest absolute difference of an output from float32's"),
 }
+_LABEL_FLIPS = "Share of label decisions that differ from float32's"
 _LARGEST_MATRIX = 30
+_SMALL_MATRIX = 12  # of larger ones only the telling variants are drawn
 
 
 def variants(facts: Facts) -> dict[str, Any] | None:
@@ -71,13 +69,16 @@ def confusion(facts: Facts) -> dict[str, Any] | None:
         return None
     first = shown[0].confusion_matrix or {}
     axis = first.get("axis") or "rows are true labels"
-    few = len(first["labels"]) <= _LARGEST_MATRIX
+    classes = len(first["labels"])
+    few = classes <= _LARGEST_MATRIX
+    drawn = shown if classes <= _SMALL_MATRIX else [item for item in shown if item in facts.telling]
     return {
         "axis": axis,
-        "maps": [_map(item, axis) for item in shown] if few else [],
-        "worst": _worst(facts.leading or shown[0]) if len(first["labels"]) > 2 else None,
+        "maps": [_map(item, axis) for item in drawn] if few else [],
+        "left_out": [item.name for item in shown if item not in drawn] if few else [],
+        "worst": _worst(facts.leading or shown[0]) if classes > 2 else None,
         "leading": (facts.leading or shown[0]).name,
-        "classes": len(first["labels"]),
+        "classes": classes,
     }
 
 
@@ -126,15 +127,16 @@ def _name_cell(item: Variant) -> Cell:
 
 def _quality(facts: Facts) -> Table:
     judged = facts.overlaid
-    main = [m for m in _METRICS.get(facts.task, ()) if any(m in v.metrics for v in judged)]
-    others = [m for m in dict.fromkeys(m for v in judged for m in v.metrics) if m not in main]
-    preferred = ("pr_auc", "f1", "precision", "recall", "log_loss", "calibration_error", "mae")
-    names = [*main, *[m for m in preferred if m in others]] or others[:6]
+    present = list(dict.fromkeys(m for v in judged for m in v.metrics))
+    main = first_present(MAIN, facts.task, present)
+    names = first_present(SHOWN, facts.task, present) or present[:6]
     columns = [Column("Variant"), *[Column(metric_title(m), True) for m in names]]
     agreement = [key for key in _AGREEMENT if any(finite(v.agreement.get(key)) is not None for v in judged)]
     if facts.task == "regression" and "flip_rate" in agreement:
         agreement.remove("flip_rate")
-    columns += [Column(_AGREEMENT[key][0], True, _AGREEMENT[key][1]) for key in agreement]
+    for key in agreement:
+        hint = _LABEL_FLIPS if key == "flip_rate" and facts.task == "multilabel" else _AGREEMENT[key][1]
+        columns.append(Column(_AGREEMENT[key][0], True, hint))
     whole = next((v for v in judged if v.name == "float32"), None)
     rows = [_quality_row(item, names, set(main), whole, agreement) for item in judged]
     return Table(columns, rows, "Quality of the variants on the test split", sortable=True)

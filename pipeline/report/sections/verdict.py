@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..facts import Facts, Variant, dig, failing_first, slice_name
+from ..metrics import MAIN, first_present
 from ..numbers import count, duration, finite, interval, latency, metric, metric_title, percent, ratio, size
 from .gates import bound, value
 
@@ -15,11 +16,6 @@ _WORDS = {
     "rejected": "Rejected",
     "data_rejected": "Data rejected",
     "failed": "Failed",
-}
-_MAIN_METRICS = {
-    "binary": ("auc", "accuracy"),
-    "multiclass": ("accuracy", "macro_f1"),
-    "regression": ("rmse", "r2"),
 }
 _MOST_REASONS = 6
 
@@ -137,9 +133,7 @@ def _anomaly(item: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _variant_card(facts: Facts, variant: Variant) -> Card:
-    names = [
-        name for name in _MAIN_METRICS.get(facts.task, ("auc", "accuracy", "rmse")) if name in variant.metrics
-    ]
+    names = first_present(MAIN, facts.task, variant.metrics)
     items = [
         (
             f"Test {_inside(metric_title(name))}",

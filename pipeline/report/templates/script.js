@@ -51,6 +51,17 @@
     apply();
   });
 
+  // Switches: one pressed button puts its class on an element.
+  all("[data-switch]").forEach(function (group) {
+    var target = document.getElementById(group.dataset.of);
+    group.addEventListener("click", function (event) {
+      var button = event.target.closest("button");
+      if (!button) return;
+      all("button", group).forEach(function (b) { b.setAttribute("aria-pressed", String(b === button)); });
+      target.classList.toggle(group.dataset.switch, button.dataset.value !== "");
+    });
+  });
+
   // Legends: pointing at a name, or focusing it, brings its lines out within the section.
   all(".pick").forEach(function (button) {
     var section = button.closest("figure") || button.closest("section");
