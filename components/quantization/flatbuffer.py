@@ -12,7 +12,9 @@ __all__ = [
     "MAX_BYTES",
     "constant",
     "constant_bytes",
-    "first_products",
+    "empty_strays",
+    "looped_products",
+    "mixed_products",
     "opcode_index",
     "operator_names",
     "read",
@@ -23,7 +25,10 @@ MAX_BYTES = 2**31 - 1
 """Offsets in a flatbuffer are signed 32 bit integers, in bytes."""
 
 _IDENTIFIER = b"TFL3"
-_PRODUCTS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
+_DENSE = "FULLY_CONNECTED"
+_FEATURES = {"GATHER", "ONE_HOT"}
+_LOOPS = {"WHILE", "CALL"}
+_PRODUCTS = {_DENSE, "CONV_2D", "DEPTHWISE_CONV_2D"}
 _NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -83,19 +88,50 @@ def operator_names(model: Any) -> set[str]:
     return {_name(model, operator) for graph in model.subgraphs for operator in graph.operators}
 
 
-def first_products(model: Any) -> list[str]:
-    """Return the output names of all products (dense, convolution) that no other product precedes."""
+def mixed_products(model: Any) -> list[str]:
+    """Return the output names of the dense products that read features as they come, side by side.
+
+    Those are what no product (dense, convolution) and no loop stands between and a float input, a row of a
+    table or a one-hot vector.
+    """
+    graph = model.subgraphs[0]
     found = []
-    for graph in model.subgraphs:
-        after: set[int] = set()  # tensors that some product had a part in
-        for operator in graph.operators:  # in order of execution
-            product, outputs = _name(model, operator) in _PRODUCTS, [int(index) for index in operator.outputs]
-            later = any(int(index) in after for index in operator.inputs)
-            if product and not later:
-                found.append(graph.tensors[outputs[0]].name.decode())
-            if product or later:
-                after.update(outputs)
+    raw = {int(i) for i in graph.inputs if graph.tensors[int(i)].type == schema.TensorType.FLOAT32}
+    for operator in graph.operators:  # in order of execution
+        name, outputs = _name(model, operator), [int(index) for index in operator.outputs]
+        reads_raw = any(int(index) in raw for index in operator.inputs)
+        if name == _DENSE and reads_raw:
+            found.append(graph.tensors[outputs[0]].name.decode())
+        if name in _FEATURES or (reads_raw and name not in _PRODUCTS | _LOOPS):
+            raw.update(outputs)
     return found
+
+
+def looped_products(model: Any) -> list[str]:
+    """Return the output names of all products inside loops."""
+    return [
+        graph.tensors[int(operator.outputs[0])].name.decode()
+        for graph in model.subgraphs[1:]
+        for operator in graph.operators
+        if _name(model, operator) in _PRODUCTS
+    ]
+
+
+def empty_strays(content: bytes) -> bytes:
+    """Return the model with shape [0] for tensors that no operator reads or writes.
+
+    TFLiteConverter leaves some behind, without a value. litert-quantizer 0.11 reads every tensor that has an
+    element when it calibrates, and fails at those.
+    """
+    model = read(content)
+    for graph in model.subgraphs:
+        used = {int(index) for end in (graph.inputs, graph.outputs) for index in end}
+        for operator in graph.operators:
+            used.update(int(index) for index in (*operator.inputs, *operator.outputs))
+        for index, tensor in enumerate(graph.tensors):
+            if index not in used:
+                tensor.shape = np.zeros(1, np.int32)
+    return write(model)
 
 
 def _name(model: Any, operator: Any) -> str:
