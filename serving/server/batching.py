@@ -40,7 +40,7 @@ class Limits:
     Attributes:
         max_rows: Most rows in one run, >= 1.
         max_queued: Most requests that wait, of one signature; more are refused at once.
-        max_wait_s: Most seconds that the queue may take to empty, by what runs took; more are refused at once.
+        max_wait_s: Most seconds that the queue may take to empty, by what runs took; longer is refused.
         in_flight: Runs of one signature at the same time, >= 1.
     """
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
@@ -28,10 +29,7 @@ _WRAPPED: Mapping[str, str] = {
     "mixed_priority_policy": _STRING,
     "batch_padding_policy": _STRING,
 }
-_IGNORED = tuple(name for name in _WRAPPED if "priority" in name) + (
-    "batch_padding_policy",
-    "thread_pool_name",
-)
+_IGNORED = (*(name for name in _WRAPPED if "priority" in name), "batch_padding_policy", "thread_pool_name")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _check(found: BatchingParameters, place: str) -> None:
             f"batch_timeout_micros must be >= 0. Received: {found.batch_timeout_s * 1e6:.0f} ({place})"
         )
     sizes = found.allowed_batch_sizes
-    if any(later <= earlier for earlier, later in zip(sizes, sizes[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(sizes)):
         raise ConfigError(
             f"allowed_batch_sizes entries must be monotonically increasing. Received: {list(sizes)} ({place})"
         )

@@ -235,9 +235,7 @@ class Core:
             examples: Serialized examples.
             deadline: Moment of `time.monotonic` after which nobody waits for the answer.
         """
-        if not tasks:
-            raise ServingError(Code.INVALID_ARGUMENT, "Inference tasks should be specified")
-        with self.resolve(tasks[0][0]) as lease:
+        with self.resolve(tasks[0][0] if tasks else ModelSpec("")) as lease:
             wanted = inference.multi_tasks(lease.servable, tasks, self.settings.check_method_name)
             return await self._tasks(lease, wanted, examples, deadline)
 

@@ -73,8 +73,8 @@ class ServingError(HeadraceError):
 
 
 def cut(message: str) -> str:
-    """Return `message` cut to `MAX_MESSAGE_BYTES` bytes of UTF-8, never inside a character."""
+    """Return `message`, cut after `MAX_MESSAGE_BYTES` bytes of UTF-8 and marked so if it is longer."""
     encoded = message.encode("utf-8", errors="replace")
     if len(encoded) <= MAX_MESSAGE_BYTES:
         return message
-    return encoded[:MAX_MESSAGE_BYTES].decode("utf-8", errors="ignore")
+    return encoded[:MAX_MESSAGE_BYTES].decode("utf-8", errors="ignore") + "...TRUNCATED"

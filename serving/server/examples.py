@@ -8,7 +8,7 @@ __all__ = ["serialized_examples"]
 def serialized_examples(proto: Any) -> list[bytes]:
     """Return every example of an `Input`, its context merged in.
 
-    A serialized message that follows another one is merged into it: the context's bytes come first, as upstream.
+    A serialized message that follows another one is merged into it: the context's bytes come first.
     """
     kind = proto.WhichOneof("kind")
     if kind == "example_list":

@@ -87,9 +87,9 @@ def checked_inputs(method: Method, inputs: Mapping[str, Array]) -> list[Array]:
         else:
             raise ServingError(
                 Code.INVALID_ARGUMENT,
-                f"Signature input alias: {alias}(feed name: {argument.tensor}) not found in request and no default "
-                f"value provided. Inputs expected to be in the request {{{_listed(inputs)}}}, or default input "
-                f"alias set: {_listed(method.defaults)}",
+                f"Signature input alias: {alias}(feed name: {argument.tensor}) not found in request and no "
+                "default value provided. Inputs expected to be in the request "
+                f"{{{_listed(inputs)}}}, or default input alias set: {_listed(method.defaults)}",
             )
     unknown = set(inputs) - set(method.inputs)
     if unknown:

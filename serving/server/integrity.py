@@ -56,7 +56,8 @@ def check_manifest(folder: str) -> bool:
     if wrong:
         raise ServingError(
             Code.DATA_LOSS,
-            f"every file must have the size and sum of the manifest. Received: {', '.join(wrong[:5])} ({folder})",
+            "every file must have the size and sum of the manifest. "
+            f"Received: {', '.join(wrong[:5])} ({folder})",
         )
     return True
 

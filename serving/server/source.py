@@ -91,7 +91,8 @@ def entries_of(config: Any) -> list[ModelEntry]:
         if not os.path.isabs(model.base_path) and "://" not in model.base_path:
             raise ServingError(
                 Code.INVALID_ARGUMENT,
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}",
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}",
             )
         found[model.name] = ModelEntry(
             model.name,

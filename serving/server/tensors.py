@@ -98,7 +98,7 @@ def from_proto(proto: Any) -> Array:
     shape, size = _shape(proto.tensor_shape)
     content = proto.tensor_content
     if content:
-        if dtype == object:
+        if dtype.hasobject:
             return _strings(content, size).reshape(shape)
         if len(content) != size * dtype.itemsize:
             raise TensorError(
@@ -216,7 +216,7 @@ def _fitted(values: Array, size: int, dtype: np.dtype[Any]) -> Array:
         return values[:size]
     if size > MAX_REPEATED:
         raise TensorError(f"fewer values than elements may fill at most {MAX_REPEATED}. Received: {size}")
-    if dtype == object:
+    if dtype.hasobject:
         full = np.full(size, b"" if not len(values) else values[-1], object)
     elif not len(values):
         return np.zeros(size, dtype)
