@@ -1,5 +1,6 @@
 """A sensible feature for a column that was seen once."""
 
+import math
 from dataclasses import dataclass
 
 from .profile import ColumnProfile
@@ -14,6 +15,8 @@ _MAX_MISSING = 0.98
 _ID_SHARE = 0.9
 _MIN_ROWS_FOR_ID = 50
 _SKEWED = 20
+_TEXT_SHARE = 0.5
+_MIN_TOKENS, _MAX_TOKENS = 16, 512
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Guess:
 
 def guess_feature(profile: ColumnProfile) -> Guess:
     """Choose kind and transform of one column, or leave it out with a reason."""
+    if _is_text(profile):
+        return _text(profile)
     reason = _why_useless(profile)
     if reason:
         return Guess((), reason)
@@ -70,10 +75,35 @@ def _why_useless(profile: ColumnProfile) -> str:
         # A whole number that never repeats and fills its range is a row number or a key.
         dense = profile.high - profile.low < 2 * profile.present
         return f"an id: {_distinct(profile)} distinct whole numbers, none twice" if is_id and dense else ""
-    if profile.spaced > profile.present / 2 and profile.text_length > 20 * profile.present:
-        length = profile.text_length / profile.present
-        return f"free text: {_distinct(profile)} distinct, {length:.0f} characters on average"
     return f"an id: {_distinct(profile)} distinct values in {profile.tracked_rows:,} rows"
+
+
+def _is_text(profile: ColumnProfile) -> bool:
+    """Tell whether values are sentences rather than names: long, of several words, and mostly distinct."""
+    return (
+        profile.present >= _MIN_ROWS_FOR_ID
+        and profile.missing <= _MAX_MISSING * profile.rows
+        and not profile.is_date
+        and profile.spaced > profile.present / 2
+        and profile.text_length > 20 * profile.present
+        and profile.unique_share >= _TEXT_SHARE
+    )
+
+
+def _text(profile: ColumnProfile) -> Guess:
+    length, words = profile.text_length / profile.present, profile.spaces / profile.present + 1
+    # Words and pairs of words, with room for texts twice as long as the average.
+    tokens = 2 ** math.ceil(math.log2(4 * words))
+    lines = (
+        "kind: text",
+        "ngrams: [1, 2]",
+        "output: tfidf",
+        f"max_length: {min(max(tokens, _MIN_TOKENS), _MAX_TOKENS)}",
+    )
+    seen = (
+        f"free text: {_distinct(profile)} distinct, {length:.0f} characters and {words:.0f} words on average"
+    )
+    return Guess(lines, _with_missing(seen, profile))
 
 
 def _number(profile: ColumnProfile) -> Guess:

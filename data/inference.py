@@ -3,21 +3,33 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .columns import RawColumn, nearest
-from .config import DataConfig
+from .config import SPLITS, ColumnSplit, DataConfig
 from .errors import ConfigError
 from .feature_guess import Guess, guess_feature
 from .label_guess import LabelGuess, guess_label
 from .profile import ColumnProfile, profile_columns
 from .readers.csv import read_header
-from .readers.files import delimiter_of, find_files, format_of, open_bytes
-from .readers.parquet import check_types, read_schema
+from .readers.csv_faults import find_undecodable
+from .readers.files import EXTENSIONS, delimiter_of, find_files, format_of, open_bytes
+from .readers.folder import IMAGE, PATH, class_of, find_pictures
 from .readers.rows import read_blocks
+from .shape_guess import (
+    Shapes,
+    Wide,
+    guess_series,
+    guess_wide,
+    is_picture_path,
+    picture_guess,
+    sample_pictures,
+    sort_columns,
+)
 from .source import column_names
 from .yaml_text import scalar
 
@@ -28,6 +40,13 @@ _MAX_SLICE_VALUES = 20
 _MIN_SLICE_ROWS = 2_000  # a tenth of them, the test split's share, is `evaluation.min_slice_rows`
 _MIN_DAYS = 30
 _CONFIG_FORMAT = 1
+_SAMPLED_PICTURES = 64
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "eval": ("eval", "val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_FAMILIES = {"image": "cnn", "series": "conv1d", "text": "wide_deep"}
 
 
 def infer_config(path: str, label: str, *, name: str | None = None, config_folder: str | None = None) -> str:
@@ -47,43 +66,130 @@ def infer_config(path: str, label: str, *, name: str | None = None, config_folde
         ConfigError: If the files are unsound, lack the label, or hold nothing to learn from.
         DataRejected: If the content cannot be read.
     """
-    data = _reading(path, label)
-    paths = find_files(data)
-    names = _readable_columns(paths, data)
-    profiles = {profile.name: profile for profile in profile_columns(paths, data, names)}
-    label_profile = profiles.pop(label)
-    answer = guess_label(label_profile)
-    split = _time_split(profiles)
-    if split is not None and answer.classes:
-        # Rates drift: what a model must beat is the majority among the rows that it is judged on.
-        answer = guess_label(label_profile, _label_counts_from(paths, data, *split), f"from {split[2]} on")
-    guesses = {column: guess_feature(profile) for column, profile in profiles.items()}
+    folder = _holds_pictures(path)
+    found = _look_at_folder(path, label) if folder else _look_at_columns(path, label)
+    guesses = found.guesses
     if not any(guess.lines for guess in guesses.values()):
         reasons = "; ".join(f"{column}: {guess.comment}" for column, guess in guesses.items())
         raise ConfigError(
             f"the data must have a column to learn from. Received: none besides the label ({reasons or path})"
         )
-    rows = label_profile.rows
     sections = [
         [
-            f"# Written by `headrace init` from {os.path.basename(os.path.normpath(path))}: {rows:,} rows, "
-            f"{len(names)} columns. Edit it freely.",
+            f"# Written by `headrace init` from {os.path.basename(os.path.normpath(path))}: {found.rows:,} "
+            f"{'pictures' if folder else 'rows'}, {found.columns} {'classes' if folder else 'columns'}. "
+            "Edit it freely.",
             f"schema_version: {_CONFIG_FORMAT}",
             f"name: {name or _slug(path)}",
         ],
-        _data_section(_written_path(path, config_folder), data, answer, profiles, guesses, split),
+        _data_section(_written_path(path, config_folder), found),
         _features_section(guesses),
-        _model_section(rows),
-        _evaluation_section(profiles, guesses, rows),
-        ["gates:", "  quality:", *(f"    {line}" for line in answer.gates)],
+        _model_section(found.rows, guesses),
+        _evaluation_section(found.profiles, guesses, found.rows),
+        ["gates:", "  quality:", *(f"    {line}" for line in found.answer.gates)],
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
+@dataclass(frozen=True)
+class _Findings:
+    """What was seen of a data set, and chosen.
+
+    Attributes:
+        data: How it is read.
+        rows: Its rows.
+        columns: Its columns, or classes of a folder of pictures.
+        answer: What the label calls for.
+        profiles: Columns with one value a row, but the label.
+        guesses: Feature name -> feature; of each profile, too.
+        wide: Numbered columns that become lists.
+        split: A column that tells the split; or (column, eval_from, test_from) of one by time; None: by hash.
+    """
+
+    data: DataConfig
+    rows: int
+    columns: int
+    answer: LabelGuess
+    profiles: Mapping[str, ColumnProfile]
+    guesses: Mapping[str, Guess]
+    wide: Sequence[Wide] = ()
+    split: ColumnSplit | tuple[str, str, str] | None = None
+
+
+def _look_at_columns(path: str, label: str) -> _Findings:
+    data = _reading(path, label)
+    paths = find_files(data)
+    shapes = _shared_columns(paths, data)
+    wide = guess_wide(paths, data, [column for column in shapes.plain if column != label])
+    packed = {member for group in wide for member in group.members}
+    plain = [column for column in shapes.plain if column not in packed]
+    profiles = {profile.name: profile for profile in profile_columns(paths, data, plain)}
+    label_profile = profiles.pop(label)
+    answer = guess_label(label_profile)
+    parts = _told_split(profiles)
+    split = None if parts else _time_split(profiles)
+    if split is not None and answer.classes:
+        # Rates drift: what a model must beat is the majority among the rows that it is judged on.
+        answer = guess_label(label_profile, _label_counts_from(paths, data, *split), f"from {split[2]} on")
+    guesses = {group.name: group.guess for group in wide}
+    guesses |= guess_series(paths, data, shapes.lists, [*plain, *guesses])
+    for column in shapes.pictures:
+        guesses[column] = picture_guess(sample_pictures(paths, data, column))
+    for column, profile in profiles.items():
+        named = is_picture_path(profile, paths)
+        guesses[column] = (
+            picture_guess(sample_pictures(paths, data, column)) if named else guess_feature(profile)
+        )
+    if parts is not None:
+        guesses[parts.column] = Guess((), "tells the split")
+    columns = len(shapes.plain) + len(shapes.lists) + len(shapes.pictures)
+    return _Findings(data, label_profile.rows, columns, answer, profiles, guesses, wide, parts or split)
+
+
+def _look_at_folder(path: str, label: str) -> _Findings:
+    """Look at a folder with a folder of pictures for each class."""
+    if label in (IMAGE, PATH):
+        raise ConfigError(
+            f"the label of pictures in class folders needs a name of its own. Received: {label!r}",
+            "choose another one with --label, such as `kind`",
+        )
+    data = DataConfig(path=path, label=label, format="images")
+    paths = find_files(data)
+    profile = ColumnProfile(label)
+    profile.add(pa.array([class_of(path, picture) for picture in paths], pa.string()))
+    profile.settle()
+    profile.is_number = False  # folders called 0 to 99 are classes all the same
+    some = paths[:: max(1, len(paths) // _SAMPLED_PICTURES)]
+    guess = picture_guess(_contents(some))
+    return _Findings(data, len(paths), profile.distinct, guess_label(profile), {}, {IMAGE: guess})
+
+
+def _contents(paths: Sequence[str]) -> Iterator[bytes]:
+    for path in paths:
+        with open_bytes(path) as stream:
+            yield stream.read()
+
+
+def _holds_pictures(path: str) -> bool:
+    """Tell whether a path is a folder with pictures in class folders, and without data files of its own."""
+    if not os.path.isdir(path):
+        return False
+    if any(name.lower().endswith(tuple(EXTENSIONS)) for name in os.listdir(path)):
+        return False
+    try:
+        return bool(find_pictures(path))
+    except ConfigError:
+        return False
+
+
 def _reading(path: str, label: str) -> DataConfig:
-    """Return the `data` section that reads the files, with the delimiter that the header shows."""
+    """Return the `data` section that reads the files, with encoding and delimiter as their content shows."""
     data = DataConfig(path=path, label=label)
-    first = find_files(data)[0]
+    paths = find_files(data)
+    first = paths[0]
+    if any(format_of(text, data) == "csv" and find_undecodable(text, "utf-8") for text in paths):
+        # Every byte is a letter in Latin-1, so that this reads whatever is not UTF-8.
+        data = data.model_copy(update={"csv": data.csv.model_copy(update={"encoding": "latin-1"})})
     if format_of(first, data) == "csv" and len(column_names(first, data)) == 1:
         for delimiter in (";", "\t", "|", ","):
             with open_bytes(first) as stream:
@@ -94,8 +200,8 @@ def _reading(path: str, label: str) -> DataConfig:
     return data
 
 
-def _readable_columns(paths: Sequence[str], data: DataConfig) -> list[str]:
-    """Return the columns that all files share, in the first one's order, without nested Parquet columns."""
+def _shared_columns(paths: Sequence[str], data: DataConfig) -> Shapes:
+    """Return the columns that all files share, in the first one's order, by what they hold."""
     found = [column_names(path, data) for path in paths]
     for path, names in zip(paths, found, strict=True):
         repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -107,46 +213,47 @@ def _readable_columns(paths: Sequence[str], data: DataConfig) -> list[str]:
                 nearest(data.label, names),
             )
     shared = [name for name in found[0] if name.strip() and all(name in names for names in found)]
-    if format_of(paths[0], data) == "csv":
-        return shared
-    schema = read_schema(paths[0])[0]
-    return [name for name in shared if _is_plain(paths[0], schema, data, name)]
+    shapes = sort_columns(paths[0], data, shared)
+    if data.label not in shapes.plain:
+        raise ConfigError(
+            f"the label must be one value a row. Received: column {data.label!r} with several ({paths[0]})",
+            "write the config by hand, with `task: multilabel` where a row has several classes",
+        )
+    return shapes
 
 
-def _is_plain(path: str, schema: pa.Schema, data: DataConfig, name: str) -> bool:
-    try:
-        check_types(path, schema, data, [RawColumn(name, "string")])
-    except ConfigError:
-        return False
-    return True
-
-
-def _data_section(
-    path: str,
-    data: DataConfig,
-    answer: LabelGuess,
-    profiles: Mapping[str, ColumnProfile],
-    guesses: Mapping[str, Guess],
-    split: tuple[str, str, str] | None,
-) -> list[str]:
+def _data_section(path: str, found: _Findings) -> list[str]:
+    data, answer = found.data, found.answer
     lines = ["data:", f"  path: {scalar(path)}"]
-    used = [profiles[name] for name, guess in guesses.items() if guess.lines]
+    if data.format != "auto":
+        lines.append(f"  format: {data.format} # a folder for each class")
+    used = [profile for name, profile in found.profiles.items() if found.guesses[name].lines]
     odd = sorted({text for profile in used for text in profile.placeholders})
-    if data.csv.delimiter != "," or odd:
+    latin = data.csv.encoding != DataConfig.model_fields["csv"].default.encoding
+    if data.csv.delimiter != "," or odd or latin:
         lines.append("  csv:")
+        if latin:
+            lines.append(f"    encoding: {data.csv.encoding} # some of it is not UTF-8")
         if data.csv.delimiter != ",":
             lines.append(f'    delimiter: "{_escaped(data.csv.delimiter)}"')
         if odd:
             texts = ", ".join(f'"{text}"' for text in (*data.csv.null_values, *odd))
             lines.append(f"    null_values: [{texts}]")
+    if found.wide:
+        lines.append("  pack: # columns of numbers that become one list")
+        lines += [f"    {scalar(group.name)}: {scalar(group.pattern)}" for group in found.wide]
     lines += [f"  label: {scalar(data.label)} # {answer.comment}", f"  task: {answer.task}"]
     if answer.task == "binary":
         lines.append(f"  classes: [{_texts(answer.classes)}] # the last one is the positive class")
-    return [*lines, *_split_lines(split)]
+    return [*lines, *_split_lines(found.split)]
 
 
-def _split_lines(split: tuple[str, str, str] | None) -> list[str]:
-    """Split by time where a column of dates allows it, else by hash."""
+def _split_lines(split: ColumnSplit | tuple[str, str, str] | None) -> list[str]:
+    """Split by the column that tells it, or by time where a column of dates allows it, else by hash."""
+    if isinstance(split, ColumnSplit):
+        values = ((name, getattr(split, name)) for name in SPLITS)
+        listed = ", ".join(f"{name}: [{_texts(texts)}]" for name, texts in values)
+        return [f"  split: {{method: column, column: {scalar(split.column)}, {listed}}}"]
     if split is not None:
         column, eval_from, test_from = split
         return [
@@ -163,6 +270,20 @@ def _split_lines(split: tuple[str, str, str] | None) -> list[str]:
         "  # several rows belong together (one customer, one day), name the columns that say so in `key`.",
         "  split: {method: hash, train: 0.8, eval: 0.1, test: 0.1}",
     ]
+
+
+def _told_split(profiles: Mapping[str, ColumnProfile]) -> ColumnSplit | None:
+    """Return the split by the first column whose values are names of all three splits and nothing else."""
+    for name, profile in profiles.items():
+        if profile.missing or profile.distinct > len(SPLITS):
+            continue
+        known = {
+            split: tuple(text for text in profile.counts if text.casefold() in names)
+            for split, names in _SPLIT_NAMES.items()
+        }
+        if all(len(texts) == 1 for texts in known.values()):
+            return ColumnSplit(column=name, train=known["train"], eval=known["eval"], test=known["test"])
+    return None
 
 
 def _time_split(profiles: Mapping[str, ColumnProfile]) -> tuple[str, str, str] | None:
@@ -211,15 +332,17 @@ def _features_section(guesses: Mapping[str, Guess]) -> list[str]:
     return lines
 
 
-def _model_section(rows: int) -> list[str]:
+def _model_section(rows: int, guesses: Mapping[str, Guess]) -> list[str]:
+    kinds = {guess.lines[0] for guess in guesses.values() if guess.lines}
+    family = next((family for kind, family in _FAMILIES.items() if f"kind: {kind}" in kinds), "mlp")
     hidden = "[32, 16]" if rows < 5_000 else "[64, 32]" if rows < 500_000 else "[128, 64]"
     # About two hundred steps an epoch, within what trains well on a processor.
     batch = min(max(32, 2 ** (max(rows // 200, 1).bit_length() - 1)), 1024)
     return [
         "model:",
-        "  family: mlp",
-        f"  hidden: {hidden}",
-        "  dropout: 0.1",
+        f"  family: {family}",
+        *([f"  hidden: {hidden}"] if family == "mlp" else []),
+        f"  dropout: {0.1 if family == 'mlp' else 0.3}",
         "",
         "training:",
         f"  epochs: {20 if rows < 50_000 else 5} # early stopping ends it sooner",

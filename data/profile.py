@@ -42,6 +42,7 @@ class ColumnProfile:
         low, high, total: Smallest, largest and sum of the numbers.
         text_length: Sum of the lengths of all values, in characters.
         spaced: Rows whose value holds a space.
+        spaces: Sum of the spaces in all values.
         days: ISO day -> rows, for dates.
     """
 
@@ -61,6 +62,7 @@ class ColumnProfile:
     total: float = 0.0
     text_length: int = 0
     spaced: int = 0
+    spaces: int = 0
     days: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -91,6 +93,7 @@ class ColumnProfile:
             return
         self.text_length += pc.sum(pc.utf8_length(present)).as_py()
         self.spaced += pc.sum(pc.match_substring(present, " ")).as_py()
+        self.spaces += pc.sum(pc.count_substring(present, " ")).as_py()
         counted = pc.value_counts(present)
         distinct, rows = counted.field("values"), counted.field("counts")
         if not self.overflowed:

@@ -20,7 +20,7 @@ from .block import Block
 from .files import READ_ERRORS, open_bytes
 from .values import ARROW_TYPES, as_text, clean, first_true
 
-__all__ = ["check_examples", "example_names", "read_records", "read_tfrecord"]
+__all__ = ["check_examples", "example_names", "kinds_of_examples", "read_records", "read_tfrecord"]
 
 _BATCH_ROWS = 8192
 _BATCH_BYTES = 32 << 20
@@ -101,6 +101,29 @@ def example_names(path: str) -> list[str]:
         ConfigError: If the file has no records, or they are not of tf.Example.
     """
     return sorted(_peek(path).schema.names)
+
+
+def kinds_of_examples(path: str) -> dict[str, str]:
+    """Tell of each feature what the first 256 examples hold: `plain` values, a `list` of numbers, a `picture`
+    or something `else`.
+
+    Raises:
+        ConfigError: If the file has no records, or they are not of tf.Example.
+    """
+    batch = _peek(path)
+    return {name: _kind_of(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def _kind_of(lists: pa.Array) -> str:
+    many = (
+        (pc.max(pc.list_value_length(lists)).as_py() or 0) > 1 if not pa.types.is_null(lists.type) else False
+    )
+    if pa.types.is_null(lists.type) or not _is_bytes(lists.type.value_type):
+        return "list" if many else "plain"
+    values = lists.flatten().to_pylist()
+    if not many and all(value.startswith((b"\xff\xd8\xff", b"\x89PNG")) for value in values):
+        return "picture"
+    return "plain" if not many and all(map(_is_utf8, values)) else "else"
 
 
 def check_examples(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> None:

@@ -67,6 +67,7 @@ def test_kinds(inferred):
     _, raw, _ = inferred
     assert {name: feature["kind"] for name, feature in raw["features"].items()} == {
         "when": "date",
+        "note": "text",
         "amount": "numeric",
         "level": "numeric",
         "rating": "categorical",
@@ -90,7 +91,6 @@ def test_kinds(inferred):
     [
         ("row_id", "an id"),
         ("token", "an id"),
-        ("note", "free text"),
         ("constant", "one value"),
         ("empty", "no values"),
     ],
