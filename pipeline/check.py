@@ -1,6 +1,7 @@
 """The checks that come before anything heavy."""
 
 from headrace.components.features.plan import plan_outputs
+from headrace.components.models.check import check_weights
 from headrace.data.source import Source, check_source
 
 from .config import RunConfig, column_plan
@@ -9,13 +10,15 @@ __all__ = ["check"]
 
 
 def check(config: RunConfig) -> Source:
-    """Check files, headers, columns and features of `config` without TensorFlow and return what was seen.
+    """Check files, headers, columns, features and weights without TensorFlow and return what was seen.
 
     Raises:
         ConfigError: If a file, its header, its columns or a feature breaks a rule.
+        EnvironmentProblem: If pretrained weights cannot be had from here.
     """
     plan = column_plan(config)
     source = check_source(config.data, plan)
     if config.preprocessing_fn is None:
         plan_outputs(config.features, {column.name: column.type for column in plan.columns})
+    check_weights(config.model)
     return source

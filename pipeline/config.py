@@ -15,6 +15,7 @@ from headrace.components.evaluation.config import EvaluationConfig
 from headrace.components.features.columns import column_usages
 from headrace.components.features.config import FeaturesConfig
 from headrace.components.gates.config import TASK_METRICS, GatesConfig
+from headrace.components.models.check import check_model, place_weights
 from headrace.components.models.config import MlpConfig, ModelConfig
 from headrace.components.push.config import PushConfig
 from headrace.components.quantization.config import VariantsConfig
@@ -192,6 +193,7 @@ def _check_training(config: RunConfig) -> None:
     try:
         kinds = None if config.preprocessing_fn else {one.kind for one in config.features.values()}
         check_training(config.training, config.data.task, kinds)
+        check_model(config.model, {} if config.preprocessing_fn else config.features)
         if config.tuning.enabled:
             check_search(config.tuning, config.model, config.training, config.data.task)
     except ConfigError as error:
@@ -225,7 +227,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         overrides: "dotted.path=value" texts, the value in YAML, applied in order.
 
     Returns:
-        The config, with `data.path`, `validation.schema_path` and the output folders absolute.
+        The config, with `data.path`, `validation.schema_path`, a file of pretrained weights and the output
+        folders absolute.
 
     Raises:
         ConfigError: If the file cannot be read or parsed, or a value breaks a rule.
@@ -273,6 +276,7 @@ def _absolute(config: RunConfig, file: Path) -> RunConfig:
         update={
             "data": config.data.model_copy(update={"path": data_path}),
             "validation": config.validation.model_copy(update={"schema_path": str(folder / schema_path)}),
+            "model": place_weights(config.model, folder),
             "output": output,
         }
     )

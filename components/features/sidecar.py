@@ -119,6 +119,9 @@ def _describe_feature(output: Output, fitted: Fitted) -> dict[str, Any]:
     embedding_dim = None
     if encode == "embedding" and cardinality is not None:
         embedding_dim = getattr(output, "embedding_dim", None) or default_embedding_dim(cardinality)
+    if isinstance(output, Picture):
+        add, multiply = _picture_scale(output, fitted)
+        extra["pixels"] = {"multiply": multiply, "add": add}
     return {
         "name": output.name,
         "role": role,
@@ -256,11 +259,17 @@ def _describe_text(output: Tokens | Bag, fitted: Fitted) -> dict[str, Any]:
     return found | {"idf": idf}
 
 
-def _describe_picture(output: Picture, fitted: Fitted) -> dict[str, Any]:
+def _picture_scale(output: Picture, fitted: Fitted) -> tuple[list[float], list[float]]:
+    """Return what is subtracted from pixels of 0 to 255, and what the rest is divided by, a channel each."""
     if output.scale == "zscore":
         subtract, divide = map(_numbers, fitted.statistics[output.name])
     else:
         subtract, divide = ([number] * output.channels for number in SCALES[output.scale])
+    return subtract, divide
+
+
+def _describe_picture(output: Picture, fitted: Fitted) -> dict[str, Any]:
+    subtract, divide = _picture_scale(output, fitted)
     pixels = None
     if output.pixels is not None:
         pixels = {"height": output.pixels[0], "width": output.pixels[1], "max_value": output.max_value}

@@ -185,7 +185,8 @@ class TransferConfig(FamilyConfig):
     Attributes:
         backbone: A network of `keras.applications`.
         weights: `imagenet` (downloaded by Keras, once a machine), `none` (the backbone starts anew and is
-            trained at once), or the path of a Keras weights file without the top layers.
+            trained at once), or the path of a Keras weights file without the top layers, from the config
+            file's folder on.
         pool: How the backbone's answer becomes a vector.
         fine_tune: The second phase; null leaves the backbone frozen.
     """
