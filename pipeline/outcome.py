@@ -23,7 +23,7 @@ _VERDICTS = {
     "data_rejected": "bold red",
     "failed": "bold red",
 }
-_METRICS = ("auc", "accuracy", "f1", "macro_f1", "rmse", "mae", "r2")
+_METRICS = ("auc", "accuracy", "subset_accuracy", "f1", "macro_f1", "rmse", "mae", "r2")
 
 
 def print_outcome(result: Any, console: Console | None = None) -> None:
@@ -102,6 +102,8 @@ def _print_table(console: Console, table: Table) -> None:
 def _variants_table(variants: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     names = [metric for metric in _METRICS if any(metric in v["metrics"] for v in variants)]
+    if "macro_f1" in names:
+        names = [name for name in names if name != "f1"]  # the same number there
     for title in ("variant", "size", *names, "flips", "1 row", "100 rows", ""):
         table.add_column(title, justify="left" if title in ("variant", "") else "right", no_wrap=True)
     for variant in variants:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-__all__ = ["MAIN", "SHOWN", "SLICED", "first_present"]
+__all__ = ["LESS_IS_BETTER", "MAIN", "SHOWN", "SLICED", "first_present"]
 
 MAIN: Mapping[str, tuple[str, ...]] = {
     "binary": ("auc", "accuracy"),
@@ -17,7 +17,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
         *MAIN["binary"], "cost", "pr_auc", "f1", "precision", "recall", "log_loss", "calibration_error"
     ),
     "multiclass": (
-        *MAIN["multiclass"], "cost", "top_k_accuracy", "weighted_f1", "precision", "recall", "auc",
+        *MAIN["multiclass"], "cost", "top_k_accuracy", "precision", "recall", "auc",
         "log_loss", "calibration_error",
     ),
     "multilabel": (
@@ -35,6 +35,10 @@ SLICED: Mapping[str, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "r2", "bias"),
 }
 """Metrics of the table of slices; the first is drawn."""
+
+LESS_IS_BETTER = frozenset(
+    {"log_loss", "rmse", "mae", "median_ae", "mape", "calibration_error", "hamming_loss", "cost"}
+)
 
 _ANY = ("auc", "accuracy", "macro_f1", "rmse", "r2")
 

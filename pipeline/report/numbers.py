@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = [
     "DASH", "METRIC_TITLES", "count", "duration", "finite", "interval", "latency", "metric", "metric_title",
-    "percent", "ratio", "short", "signed", "significant", "size",
+    "percent", "ratio", "short", "signed", "significant", "size", "superscript",
 ]  # fmt: skip
 
 DASH = "–"
@@ -82,8 +82,13 @@ def significant(value: Any, digits: int = 4) -> str:
     magnitude = math.floor(math.log10(abs(number)))
     if magnitude < -4 or magnitude >= 9:
         mantissa, exponent = f"{number:.{max(0, min(digits, 3) - 1)}e}".split("e")
-        return _sign(f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}")
+        return _sign(f"{mantissa} × 10{superscript(int(exponent))}")
     return _sign(f"{number:,.{max(0, digits - 1 - magnitude)}f}")
+
+
+def superscript(power: int) -> str:
+    """Return an exponent as it stands above the line: -3 -> "⁻³"."""
+    return str(power).translate(_SUPERSCRIPTS)
 
 
 def metric(value: Any) -> str:

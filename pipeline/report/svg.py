@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from markupsafe import Markup, escape
 
-from .numbers import significant
+from .numbers import significant, superscript
 
 __all__ = [
     "Box",
@@ -17,6 +17,7 @@ __all__ = [
     "element",
     "path",
     "polyline",
+    "power_labels",
     "span",
     "svg",
     "text",
@@ -158,6 +159,16 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     if any(abs(value - round(value, decimals)) > 1e-9 for value in values):
         decimals += 1
     return [f"{value:,.{decimals}f}".replace("-", "−") for value in values]
+
+
+def power_labels(values: Sequence[float]) -> list[str]:
+    """Return labels for a logarithmic axis: powers of ten as "10⁻³"."""
+    found = []
+    for value in values:
+        power = math.log10(value)
+        whole = abs(power - round(power)) < 1e-9
+        found.append(f"10{superscript(round(power))}" if whole else significant(value, 2))
+    return found
 
 
 @dataclass(frozen=True)

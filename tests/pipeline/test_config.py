@@ -173,8 +173,16 @@ def test_reading_a_config_loads_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "evaluation", "message"),
     [
-        ("multilabel", {"costs": {"a": {"b": 2}}}, "`evaluation.costs` needs the task binary or multiclass. Received: multilabel"),
-        ("multiclass", {"threshold": "min_cost", "costs": {"a": {"b": 2}}}, "`evaluation.threshold: min_cost` needs the task binary. Received: multiclass"),
+        (
+            "multilabel",
+            {"costs": {"a": {"b": 2}}},
+            "`evaluation.costs` needs the task binary or multiclass. Received: multilabel",
+        ),
+        (
+            "multiclass",
+            {"threshold": "min_cost", "costs": {"a": {"b": 2}}},
+            "`evaluation.threshold: min_cost` needs the task binary. Received: multiclass",
+        ),
     ],
 )
 def test_costs_fit_the_task(task: str, evaluation: dict[str, Any], message: str) -> None:

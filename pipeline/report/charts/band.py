@@ -29,7 +29,7 @@ def residual_band(
         label: What a screen reader says.
     """
     floor, ceiling = span([0.0, *low, *high], pad=0.08)
-    box = Box(height=240).fitted(tick_labels(ticks(floor, ceiling)))
+    box = Box().fitted(tick_labels(ticks(floor, ceiling)))
     x, y = box.x(*span(predicted, pad=0.03)), box.y(floor, ceiling)
     upper = [(x(a), y(b)) for a, b in zip(predicted, high, strict=True)]
     lower = [(x(a), y(b)) for a, b in zip(predicted, low, strict=True)]

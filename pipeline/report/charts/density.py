@@ -20,7 +20,7 @@ def density(edges: Sequence[float], counts: Sequence[Sequence[float]], mark: str
         mark: Palette class.
         label: What a screen reader says.
     """
-    box = Box(height=300).fitted(tick_labels(ticks(edges[0], edges[-1])))
+    box = Box().fitted(tick_labels(ticks(edges[0], edges[-1])))
     x, y = box.x(edges[0], edges[-1]), box.y(edges[0], edges[-1])
     most = max((value for row in counts for value in row), default=0) or 1
     parts = [axes(box, x, y, "True value", "Predicted value")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from ..svg import Box, Scale, axes, element, polyline, span, svg, text, thin, tick_labels
+from ..svg import Box, Scale, axes, element, polyline, power_labels, span, svg, text, thin, tick_labels
 
 __all__ = ["Line", "lines"]
 
@@ -65,7 +65,8 @@ def lines(
         tick_labels(Scale(floor, ceiling, 0, 1, y_log).ticks(5)), titled=bool(y_title)
     )
     x, y = box.x(low, high, x_log), box.y(floor, ceiling, y_log)
-    parts = [axes(box, x, y, x_title, y_title, x_ticks=x_ticks)]
+    names = power_labels(x.ticks()) if x_log else None
+    parts = [axes(box, x, y, x_title, y_title, x_ticks=x_ticks, x_format=names)]
     if diagonal:
         parts.append(element("line", x1=x(low), y1=y(low), x2=x(high), y2=y(high), class_="reference"))
     if level is not None:

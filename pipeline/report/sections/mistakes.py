@@ -31,7 +31,7 @@ def mistakes(facts: Facts) -> dict[str, Any] | None:
         "shown": count(len(rows)),
         "order": "the largest error" if facts.task == "regression" else "the most confident",
         "task": facts.task,
-        "legend": list(marks.items()) if len(series) > 1 else [],
+        "legend": [(name, mark, "") for name, mark in marks.items()] if len(series) > 1 else [],
         "cards": [_card(row, kinds, pictures, marks) for row in rows] if drawn else [],
         "table": None if drawn else _table(rows, kinds, facts.task),
     }

@@ -48,7 +48,7 @@ def _gradients(epochs: Sequence[Json]) -> Any:
     ends = (min(positive) * 0.8, max(positive) * 1.25) if log else None
     svg = lines(
         [*drawn[1:], drawn[0]], "Norm of the gradient by epoch", "Epoch", "", _room(epochs), ends,
-        x_ticks=_steps(epochs), y_log=log, height=250,
+        x_ticks=_steps(epochs), y_log=log,
     )  # fmt: skip
     return {"svg": svg, "legend": [(line.name, line.mark) for line in drawn]}
 
@@ -67,7 +67,7 @@ def _dead(epochs: Sequence[Json]) -> Any:
     highest = max((y for line in drawn for y in line.ys if y is not None), default=0.0)
     svg = lines(
         drawn, "Share of units that never answer, by epoch", "Epoch", "", _room(epochs),
-        (0, max(0.1, min(1.0, highest * 1.15))), x_ticks=_steps(epochs), height=250,
+        (0, max(0.1, min(1.0, highest * 1.15))), x_ticks=_steps(epochs),
     )  # fmt: skip
     return {"svg": svg, "legend": [(line.name, line.mark) for line in drawn]}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..charts.intervals import Estimate, Row, intervals
 from ..facts import Facts, Variant, dig, slice_name
-from ..metrics import SLICED, first_present
+from ..metrics import LESS_IS_BETTER, SLICED, first_present
 from ..numbers import count, finite, interval, metric, metric_title, percent, signed
 from ..table import Cell, Column, Table, number
 from ..table import Row as TableRow
@@ -43,7 +43,7 @@ def _chart(spec: Sequence[str], shown: Sequence[Variant], name: str, floor: floa
     ]
     kept = [s for s in lead if (finite(s.get("rows")) or 0) >= floor]
     # All below the floor: better small slices than none, their intervals tell.
-    kept = sorted(kept or lead, key=lambda s: float(s["metrics"][name]))
+    kept = sorted(kept or lead, key=lambda s: float(s["metrics"][name]), reverse=name in LESS_IS_BETTER)
     if not kept:
         return None
     several = len(spec) > 1
@@ -53,13 +53,13 @@ def _chart(spec: Sequence[str], shown: Sequence[Variant], name: str, floor: floa
         rows.append(Row(words, held.get("rows") or 0, _estimates(held["keys"], shown, name)))
     title = " × ".join(spec)
     note = (
-        f"{count(len(kept[:_MOST_ROWS]))} lowest of {count(len(lead))}"
+        f"{count(len(kept[:_MOST_ROWS]))} worst of {count(len(lead))}"
         if len(lead) > len(rows) and several
         else ""
     )
     if len(lead) > len(rows) and not note:
         note = f"{count(len(rows))} of {count(len(lead))} values"
-    label = f"{metric_title(name)} by {title}, lowest first"
+    label = f"{metric_title(name)} by {title}, worst first"
     return {
         "title": title,
         "note": note,

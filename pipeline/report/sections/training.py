@@ -7,6 +7,7 @@ from ..charts.bars import Bar, bars, cell_bar
 from ..charts.lines import Line, lines
 from ..charts.parallel import parallel
 from ..facts import Facts
+from ..metrics import LESS_IS_BETTER
 from ..numbers import DASH, count, duration, finite, metric, metric_title, significant
 from ..svg import thin
 from ..table import Cell, Column, Row, Table, number
@@ -24,16 +25,19 @@ def importance(facts: Facts) -> dict[str, Any] | None:
     if not known:
         return None
     known.sort(key=lambda pair: -pair[1])
-    name = metric_title(str(known[0][0].get("metric") or "metric"))
+    key = str(known[0][0].get("metric") or "metric")
+    name, moves = metric_title(key), "rises" if key in LESS_IS_BETTER else "drops"
+    change = "Rise" if moves == "rises" else "Drop"
     drawn = []
     for item, value in known[:30]:
         std = finite(item.get("std")) or None
-        tip = f"{item.get('feature')}: {name} drops by {metric(value)}" + (
+        tip = f"{item.get('feature')}: {name} {moves} by {metric(value)}" + (
             f" (standard deviation {significant(std, 2)})" if std else ""
         )
         drawn.append(Bar(str(item.get("feature")), value, metric(value), std, tip))
-    label = f"Permutation importance: drop of {name} when a column is shuffled"
-    return {"svg": bars(drawn, f"Drop of {name} when the column is shuffled", label), "metric": name}
+    label = f"Permutation importance: {change.lower()} of {name} when a column is shuffled"
+    title = f"{change} of {name} when the column is shuffled"
+    return {"svg": bars(drawn, title, label), "metric": name, "moves": moves}
 
 
 def training(facts: Facts) -> dict[str, Any] | None:
