@@ -15,7 +15,7 @@ from .averaging import AveragedWeights
 from .config import TrainingConfig
 from .imported import load_object
 from .lines import read_lines, write_lines
-from .optimizers import plain_optimizer
+from .optimizers import PlannedSchedule, plain_optimizer
 from .settings import Monitor
 
 __all__ = ["EpochLog", "Progress", "RunFolders", "epoch_rate", "make_callbacks", "write_csv"]
@@ -174,8 +174,12 @@ def _own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
 
 
 def epoch_rate(model: Any) -> float:
-    """Return the learning rate that a compiled model has now."""
-    return float(keras.ops.convert_to_numpy(plain_optimizer(model).learning_rate))
+    """Return the learning rate that the last step of a compiled model had."""
+    optimizer = plain_optimizer(model)
+    rate = optimizer._learning_rate
+    if isinstance(rate, PlannedSchedule):
+        rate = rate(max(int(keras.ops.convert_to_numpy(optimizer._iterations)) - 1, 0))
+    return float(keras.ops.convert_to_numpy(rate))
 
 
 def write_csv(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:

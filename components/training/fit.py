@@ -14,6 +14,7 @@ from .input import Batches
 from .losses import make_loss
 from .metrics import make_metrics
 from .optimizers import make_optimizer, plain_optimizer, plan_schedule
+from .workers import let_workers_fit
 
 __all__ = ["Diverged", "compile_model", "diverged", "fit_model"]
 
@@ -80,6 +81,7 @@ def fit_model(
         Diverged: If the loss became NaN or infinite.
     """
     plan_schedule(model, train.steps, epochs)
+    let_workers_fit(model, train.dataset)
     if plain_optimizer(model).use_ema and not any(isinstance(one, AveragedWeights) for one in callbacks):
         callbacks = [*callbacks, AveragedWeights()]
     try:
