@@ -20,16 +20,16 @@ def classes(facts: Facts) -> dict[str, Any] | None:
     shown = [item for item in facts.overlaid if item.per_class]
     if not shown:
         return None
-    lead = facts.leading if facts.leading in shown else shown[0]
+    lead = next((item for item in shown if item is facts.leading), shown[0])
     names = [m for m in _METRICS if any(m in held for item in shown for held in item.per_class)]
-    several = bool(lead and lead.label_matrices)
+    several = bool(lead.label_matrices)
     return {
         "word": "label" if several else "class",
-        "table": _table(shown, lead or shown[0], names),
+        "table": _table(shown, lead, names),
         "variants": [item.name for item in shown],
-        "selected": (lead or shown[0]).name,
-        "matrices": _matrices(lead) if lead else [],
-        "more": max(0, len(lead.label_matrices) - _MOST_MATRICES) if lead else 0,
+        "selected": lead.name,
+        "matrices": _matrices(lead),
+        "more": max(0, len(lead.label_matrices) - _MOST_MATRICES),
     }
 
 

@@ -34,14 +34,19 @@ def _charts(item: Variant) -> dict[str, Any]:
         "histogram": residual_histogram(edges, counts, item.mark, f"Residuals of {item.name}")
         if len(edges) == len(counts) + 1 and counts
         else None,
-        "band": residual_band(
-            *(grouped[key] for key in ("predicted", "low", "median", "high", "rows")),
-            mark=item.mark,
-            label=f"Residuals of {item.name} by prediction",
-        )
-        if (grouped := held.get("by_predicted")) and grouped.get("predicted")
-        else None,
+        "band": _band(item),
     }
+
+
+def _band(item: Variant) -> Any:
+    grouped = item.residuals.get("by_predicted") or {}
+    if not grouped.get("predicted"):
+        return None
+    predicted, low, median, high, rows = (
+        grouped[key] for key in ("predicted", "low", "median", "high", "rows")
+    )
+    label = f"Residuals of {item.name} by prediction"
+    return residual_band(predicted, low, median, high, rows, item.mark, label)
 
 
 def _density(item: Variant) -> Any:
