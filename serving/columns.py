@@ -155,7 +155,7 @@ def _read_lists(name: str, given: Sequence[Any] | npt.NDArray[Any]) -> Column:
         lists = np.full((len(rows), max(map(len, rows), default=0)), np.nan, np.float32)
         for row, values in zip(lists, rows, strict=True):
             row[: len(values)] = values
-    return Column((~np.isnan(lists)).any(axis=1), lists=lists)
+    return Column(np.any(~np.isnan(lists), axis=1), lists=lists)
 
 
 def _read_files(name: str, values: Sequence[Any]) -> Column:

@@ -7,17 +7,16 @@ channel, and the separable triangle kernel of its `ScaleAndTranslate` operation 
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.data.pictures import PNG_SIGNATURE, why_damaged
+
 __all__ = [
     "GREY",
-    "JPEG_SIGNATURE",
-    "PNG_SIGNATURE",
     "InvalidImage",
     "decode_image",
     "encode_png",
@@ -28,9 +27,6 @@ __all__ = [
 
 GREY = (0.299, 0.587, 0.114)
 """What red, green and blue weigh in grey (ITU-R BT.601)."""
-
-JPEG_SIGNATURE, PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-"""What such files begin with."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,16 +52,14 @@ def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
     """
     from PIL import Image  # where no feature is a picture, Pillow need not be installed
 
-    if content.startswith(PNG_SIGNATURE):
-        _check_png(content)
-    elif not content.startswith(JPEG_SIGNATURE):
-        raise InvalidImage("it is neither a JPEG nor a PNG file")
+    if reason := why_damaged(content):
+        raise InvalidImage(reason)
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             image.load()
             return _to_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise InvalidImage(f"it cannot be decoded: {error}") from error
+        raise InvalidImage(f"it cannot be decoded ({error})") from error
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -99,27 +93,6 @@ def _cmyk_to_rgb(image: Any) -> npt.NDArray[np.uint8]:
     if "adobe" not in image.info:
         inks = 255 - inks
     return (inks[:, :, :3] * inks[:, :, 3:] // 255).astype(np.uint8)
-
-
-def _check_png(content: bytes) -> None:
-    """Check the sums of the chunks that make up the picture, which Pillow passes over."""
-    for kind, data, told in _chunks(content):
-        if kind[:1].isupper() and zlib.crc32(kind + data) != told:
-            raise InvalidImage(f"it is damaged: a wrong checksum in chunk {kind.decode('latin-1')}")
-
-
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    place = len(PNG_SIGNATURE)
-    while place + 12 <= len(content):
-        (size,) = struct.unpack_from(">I", content, place)
-        kind, data = content[place + 4 : place + 8], content[place + 8 : place + 8 + size]
-        if place + 12 + size > len(content):
-            break
-        yield kind, data, struct.unpack_from(">I", content, place + 8 + size)[0]
-        if kind == b"IEND":
-            return
-        place += 12 + size
-    raise InvalidImage("it is cut short")
 
 
 def to_grey(pixels: Floats) -> Floats:

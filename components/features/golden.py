@@ -36,7 +36,7 @@ _UNSEEN: Mapping[str, int | float | str] = {
     "float": -987_654.5,
     "string": "unseen \N{SNOWMAN}",
 }
-_UNSEEN_PICTURE = encode_png(np.arange(0, 252, 14, np.uint8).reshape(2, 3, 3))
+_UNSEEN_PICTURE = encode_png(np.arange(0, 252, 14).astype(np.uint8).reshape(2, 3, 3))
 _ARROW = {
     "int": pa.int64(),
     "float": pa.float32(),

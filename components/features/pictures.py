@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from headrace.serving.images import GREY, JPEG_SIGNATURE, PNG_SIGNATURE, encode_png
+from headrace.data.pictures import JPEG_SIGNATURE, PNG_SIGNATURE
+from headrace.serving.images import GREY, encode_png
 
 from .outputs import Picture
 

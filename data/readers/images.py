@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..columns import RawColumn
+from ..pictures import JPEG_SIGNATURE, PNG_SIGNATURE, why_damaged
 from .block import Block, Corrupt
 from .values import ARROW_TYPES
 
@@ -23,7 +24,6 @@ _CHUNK_ROWS = 64
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _Row = list[tuple[bytes | None, Corrupt | None]]
 _MAX_PIXELS = 1 << 26
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def why_corrupt(content: bytes) -> str:
@@ -36,7 +36,7 @@ def why_corrupt(content: bytes) -> str:
 
     if not content:
         return "the file is empty"
-    if not content.startswith((_JPEG, _PNG)):
+    if not content.startswith((JPEG_SIGNATURE, PNG_SIGNATURE)):
         return "not a JPEG or PNG file"
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
@@ -47,10 +47,6 @@ def why_corrupt(content: bytes) -> str:
             if picture.width * picture.height > _MAX_PIXELS:
                 return "too many pixels"
             picture.load()
-        if content.startswith(_PNG):
-            # Decoding passes over the checksums of chunks, which TensorFlow does not.
-            with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-                picture.verify()
     except UnidentifiedImageError:
         return "the header cannot be read"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -58,7 +54,7 @@ def why_corrupt(content: bytes) -> str:
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         # Pillow raises SyntaxError for a damaged PNG.
         return " ".join(str(error).split())[:200] or type(error).__name__
-    return ""
+    return why_damaged(content)
 
 
 def load_images(blocks: Iterable[Block], columns: Sequence[RawColumn]) -> Iterator[Block]:
