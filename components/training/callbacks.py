@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from .config import TrainingConfig
+from .resume import RestOfState
 from .settings import Monitor
 
 __all__ = ["EpochLog", "Progress", "RunFolders", "make_callbacks"]
@@ -44,7 +45,12 @@ class RunFolders:
 
 
 def make_callbacks(
-    training: TrainingConfig, monitor: Monitor, folders: RunFolders, log: "EpochLog", progress: "Progress"
+    training: TrainingConfig,
+    monitor: Monitor,
+    folders: RunFolders,
+    log: "EpochLog",
+    progress: "Progress",
+    dataset: Any,
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks in the order that resuming needs.
 
@@ -56,6 +62,7 @@ def make_callbacks(
         folders: Where they write.
         log: The log of epochs.
         progress: The live progress.
+        dataset: The training batches.
     """
     name, mode = monitor
     found: list[keras.callbacks.Callback] = [
@@ -95,6 +102,12 @@ def make_callbacks(
         found.append(keras.callbacks.TensorBoard(str(folders.logs), write_graph=False))
     found.append(log)
     if training.backup:
+        counting = [
+            c
+            for c in found
+            if isinstance(c, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau)
+        ]
+        found.append(RestOfState(folders.state / "rest.json", dataset, counting))
         found.append(
             keras.callbacks.BackupAndRestore(
                 str(folders.backup), delete_checkpoint=False, double_checkpoint=True

@@ -142,7 +142,7 @@ def train(
             train_batches,
             eval_batches,
             training.epochs,
-            make_callbacks(training, monitor, folders, log, progress),
+            make_callbacks(training, monitor, folders, log, progress, train_batches.dataset),
         )
     if log.epochs and log.epochs[-1]["logs"]["loss"] is None:  # in an earlier try, which left its backup
         raise diverged()
