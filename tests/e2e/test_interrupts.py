@@ -19,7 +19,7 @@ from headrace.pipeline.graph import GRAPH
 
 from .project import Project
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FAULTS = Path(__file__).parent / "faults"
 WORKS_LONG = {"transform", "trainer", "variants", "evaluation", "infra"}
