@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass, field
@@ -17,10 +19,15 @@ from headrace.data.errors import EnvironmentProblem, HeadraceError
 
 from .config import RunConfig
 from .graph import node as find_node
+from .leftovers import discard_unpublished
 from .outcome import shown_path
 from .store import Store
 
-__all__ = ["LaunchResult", "launch_node", "run_in_child"]
+__all__ = ["STOP_TRIES", "STOP_TRY_S", "LaunchResult", "discard_in_child", "launch_node", "run_in_child"]
+
+STOP_TRIES, STOP_TRY_S = 4, 2.0
+"""How often, and seconds apart, a node is asked to stop before it is made to: an exception raised by a signal
+is lost where it meets a destructor or a callback of C++."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +66,40 @@ def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True
     """
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
-    from tfx.orchestration.portable import launcher, runtime_parameter_utils
-
-    from .dag import compile_pipeline
+    from tfx.orchestration.portable import launcher
 
     store = Store.of(config)
     _environment(config, store, node_id, run_id)
+    pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    connection = metadata.Metadata(metadata.sqlite_metadata_connection_config(store.database))
+    discard_unpublished(pipeline_node, store, find_node(node_id))
+    try:
+        info = launcher.Launcher(
+            pipeline_node=pipeline_node,
+            mlmd_connection=connection,
+            pipeline_info=pipeline.pipeline_info,
+            pipeline_runtime_spec=pipeline.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+        ).launch()
+    except BaseException:
+        # The launcher does so where the executor fails; an interrupt may come before or after that.
+        discard_unpublished(pipeline_node, store, find_node(node_id))
+        raise
+    return _published(connection, node_id, info)
+
+
+def _compiled(config: RunConfig, store: Store, node_id: str, run_id: str, cache: bool) -> tuple[Any, Any]:
+    """Return the compiled pipeline with the run id filled in, and its node `node_id`."""
+    from tfx.orchestration.portable import runtime_parameter_utils
+
+    from .dag import compile_pipeline
+
     pipeline = compile_pipeline(config, store, cache)
     runtime_parameter_utils.substitute_runtime_parameter(pipeline, {"pipeline-run-id": run_id})
-    deployment = runner_utils.extract_local_deployment_config(pipeline)
-    (pipeline_node,) = [n.pipeline_node for n in pipeline.nodes if n.pipeline_node.node_info.id == node_id]
-    connection = metadata.Metadata(metadata.sqlite_metadata_connection_config(store.database))
-    info = launcher.Launcher(
-        pipeline_node=pipeline_node,
-        mlmd_connection=connection,
-        pipeline_info=pipeline.pipeline_info,
-        pipeline_runtime_spec=pipeline.runtime_spec,
-        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
-        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
-    ).launch()
-    return _published(connection, node_id, info)
+    (node,) = [n.pipeline_node for n in pipeline.nodes if n.pipeline_node.node_info.id == node_id]
+    return pipeline, node
 
 
 def _environment(config: RunConfig, store: Store, node_id: str, run_id: str) -> None:
@@ -132,8 +153,8 @@ def _published(connection: Any, node_id: str, info: Any) -> LaunchResult:
     )
 
 
-class _Interrupted(HeadraceError):
-    """The scheduler asked this node to stop."""
+class _Interrupted(BaseException):
+    """The scheduler asked this node to stop. Like KeyboardInterrupt, no handler of errors should take it."""
 
 
 def run_in_child(
@@ -153,17 +174,21 @@ def run_in_child(
     # Ctrl-C reaches the whole process group; the scheduler decides and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _raise_interrupted)
+    threading.Thread(target=_end_with_scheduler, daemon=True).start()
     os.environ["HEADRACE_EVENTS"] = events_path
     config = RunConfig.model_validate_json(config_json)
     wall, cpu = time.monotonic(), _cpu_s()
     try:
         result = launch_node(config, node_id, run_id, cache)
+    except _Interrupted:
+        result = LaunchResult("failed", error="stopped by the scheduler", exit_code=130)
     except HeadraceError as error:
         traceback.print_exc()
         result = LaunchResult("failed", error=error.message, hint=error.hint, exit_code=error.exit_code)
     except Exception as error:
         traceback.print_exc()
         result = _unexpected(error, log_path)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     usage = {"wall_s": time.monotonic() - wall, "cpu_s": _cpu_s() - cpu, "peak_rss_bytes": _peak_rss_bytes()}
     temporary = result_path + ".part"
     Path(temporary).write_text(json.dumps({**asdict(result), **usage}), encoding="utf-8")
@@ -172,6 +197,28 @@ def run_in_child(
     sys.stderr.flush()
     # Skip interpreter teardown: TensorFlow and Beam threads can hold it up for seconds.
     os._exit(0)
+
+
+def discard_in_child(config_json: str, node_id: str, run_id: str, log_path: str) -> None:
+    """Remove, in a child process, what a killed node wrote and did not publish."""
+    _redirect(log_path)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = RunConfig.model_validate_json(config_json)
+    store = Store.of(config)
+    _, pipeline_node = _compiled(config, store, node_id, run_id, cache=True)
+    discard_unpublished(pipeline_node, store, find_node(node_id))
+
+
+def _end_with_scheduler() -> None:
+    """Stop this process once the scheduler is gone: a resumed run would meet a rival in the same folders."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    for _ in range(STOP_TRIES):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_TRY_S)
+    os._exit(1)
 
 
 def _unexpected(error: Exception, log_path: str) -> LaunchResult:
@@ -192,8 +239,7 @@ def _unexpected(error: Exception, log_path: str) -> LaunchResult:
 
 
 def _raise_interrupted(signum: int, frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Interrupted("stopped by the scheduler")
+    raise _Interrupted
 
 
 def _redirect(log_path: str) -> None:

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +17,15 @@ from headrace.data.errors import HeadraceError, error_for_code
 
 from .config import RunConfig
 from .graph import GRAPH, Node
-from .launch import LaunchResult, run_in_child
+from .interrupts import Interrupts, counted_interrupts
+from .launch import STOP_TRIES, STOP_TRY_S, LaunchResult, discard_in_child, run_in_child
 from .store import Store
 
 __all__ = ["NodeOutcome", "Reporter", "run_nodes"]
 
 _POLL_S = 0.05
-_STOP_S = 8.0
+_DISCARD_S = 60.0
+_GO_ON = "the next run goes on from here"
 
 
 @dataclass(frozen=True)
@@ -82,23 +83,28 @@ def run_nodes(
     outcomes: list[NodeOutcome] = []
     failure: HeadraceError | None = None
     begin = time.monotonic()
-    for node in GRAPH:
-        if failure is not None:
-            outcomes.append(NodeOutcome(node, LaunchResult("skipped")))
-            continue
-        start_s = time.monotonic() - begin
-        reporter.start(node)
-        arguments = (config_json, node.id, run_id, cache)
-        result = _run_child(context, arguments, node, logs, Store.of(config), partial(reporter.event, node))
-        reporter.finish(node, result)
-        outcomes.append(NodeOutcome(node, result, start_s))
-        if result.state == "failed":
-            failure = (
-                _Stopped(result.error, result.hint)
-                if result.exit_code == 130
-                else error_for_code(result.exit_code, result.error, result.hint)
-            )
+    with counted_interrupts() as interrupts:
+        for node in GRAPH:
+            if failure is None and interrupts:
+                failure = _Stopped(f"interrupted before {node.id}", _GO_ON)
+            if failure is not None:
+                outcomes.append(NodeOutcome(node, LaunchResult("skipped")))
+                continue
+            start_s = time.monotonic() - begin
+            reporter.start(node)
+            arguments = (config_json, node.id, run_id, cache)
+            result = _run_child(context, arguments, node, logs, interrupts, partial(reporter.event, node))
+            reporter.finish(node, result)
+            outcomes.append(NodeOutcome(node, result, start_s))
+            if result.state == "failed":
+                failure = _failure(result)
     return outcomes, failure
+
+
+def _failure(result: LaunchResult) -> HeadraceError:
+    if result.exit_code == _Stopped.exit_code:
+        return _Stopped(result.error, result.hint)
+    return error_for_code(result.exit_code, result.error, result.hint)
 
 
 def _forkserver(log: Path) -> Any:
@@ -130,57 +136,85 @@ def _run_child(
     arguments: tuple[Any, ...],
     node: Node,
     logs: Path,
-    store: Store,
+    interrupts: Interrupts,
     on_event: Callable[[dict[str, Any]], None],
 ) -> LaunchResult:
     result_path, events_path = logs / f"{node.id}.result.json", logs / f"{node.id}.events.jsonl"
     for path in (result_path, events_path):
         path.unlink(missing_ok=True)
     log_path = logs / f"{node.id}.log"
-    before = _output_folders(store, node)
     started = time.monotonic()
     process = context.Process(
         target=run_in_child,
         args=(*arguments, str(result_path), str(log_path), str(events_path)),
         name=f"headrace-{node.id}",
     )
-    process.start()
-    tail = _Tail(events_path)
-    interrupted = False
     try:
-        while process.is_alive():
-            for event in tail.read():
-                on_event(event)
-            process.join(_POLL_S)
-    except KeyboardInterrupt:
-        interrupted = True
-        _stop(process)
-    for event in tail.read():
-        on_event(event)
-    result = _read_result(result_path, process.exitcode, node, log_path)
+        process.start()
+    except (EOFError, OSError):
+        result = _no_forkserver(logs)
+    else:
+        _follow(process, _Tail(events_path), interrupts, on_event)
+        result = _read_result(result_path, process.exitcode, node, log_path)
+        if process.exitcode != 0:
+            _discard(context, arguments, log_path)
     for path in (result_path, events_path):
         path.unlink(missing_ok=True)
-    if interrupted and result.state == "failed":
-        result = replace(
-            result, exit_code=130, error=f"interrupted in {node.id}", hint="the next run goes on from here"
-        )
-    if result.state == "failed":
-        _remove(_output_folders(store, node) - before)
+    if interrupts and result.state == "failed":
+        result = replace(result, exit_code=_Stopped.exit_code, error=f"interrupted in {node.id}", hint=_GO_ON)
     return result if result.wall_s else replace(result, wall_s=time.monotonic() - started)
 
 
-def _stop(process: Any) -> None:
-    """Ask the child to stop, then make it."""
-    process.terminate()
-    deadline = time.monotonic() + _STOP_S
-    while process.is_alive() and time.monotonic() < deadline:
-        try:
+def _follow(
+    process: Any, tail: "_Tail", interrupts: Interrupts, on_event: Callable[[dict[str, Any]], None]
+) -> None:
+    """Pass on what a child tells until it has ended, or has been made to."""
+    while process.is_alive() and not interrupts:
+        for event in tail.read():
+            on_event(event)
+        process.join(_POLL_S)
+    if process.is_alive():
+        _stop(process, interrupts)
+    for event in tail.read():
+        on_event(event)
+
+
+def _stop(process: Any, interrupts: Interrupts) -> None:
+    """Ask the child to stop, then make it; at once on a second Ctrl-C."""
+    counted, started = interrupts.count, time.monotonic()
+    for number in range(STOP_TRIES):
+        if process.is_alive():
+            process.terminate()
+        while process.is_alive() and time.monotonic() - started < (number + 1) * STOP_TRY_S:
+            if interrupts.count > counted:
+                process.kill()
             process.join(_POLL_S)
-        except KeyboardInterrupt:
-            break
     if process.is_alive():
         process.kill()
         process.join()
+
+
+def _discard(context: Any, arguments: tuple[Any, ...], log: Path) -> None:
+    """Clean up after a child that could not do so itself; where that fails, the next try does it."""
+    config_json, node_id, run_id, _ = arguments
+    process = context.Process(target=discard_in_child, args=(config_json, node_id, run_id, str(log)))
+    try:
+        process.start()
+    except (EOFError, OSError):
+        return
+    process.join(_DISCARD_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _no_forkserver(logs: Path) -> LaunchResult:
+    return LaunchResult(
+        "failed",
+        error=f"the process that nodes are forked from died; its log: {logs / 'forkserver.log'}",
+        hint="it was probably out of memory",
+        exit_code=1,
+    )
 
 
 def _read_result(path: Path, exit_code: int | None, node: Node, log: Path) -> LaunchResult:
@@ -196,17 +230,6 @@ def _read_result(path: Path, exit_code: int | None, node: Node, log: Path) -> La
         return LaunchResult(
             "failed", error=f"node {node.id} died ({how}); its log: {log}", hint=hint, exit_code=1
         )
-
-
-def _output_folders(store: Store, node: Node) -> set[Path]:
-    """Return the folders, one an execution, that hold outputs of `node`."""
-    root = Path(store.artifacts) / node.id
-    return {folder for output in node.outputs for folder in (root / output).glob("*")}
-
-
-def _remove(folders: set[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Tail:

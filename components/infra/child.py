@@ -42,7 +42,7 @@ def run_child(
         child = subprocess.Popen(
             [sys.executable, "-m", module, str(asked), str(answered)],
             env=_environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells the child that this process is gone
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -92,6 +92,8 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    assert child.stdin is not None
+    child.stdin.close()
 
 
 def _died(code: int, log: Path) -> str:

@@ -6,7 +6,9 @@ paid for by every probe, and counts in its memory: TensorFlow only for SavedMode
 
 import base64
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -125,5 +127,12 @@ def _main(request_path: str, response_path: str) -> int:
     return 0
 
 
+def _end_with_parent() -> None:
+    """End this process once its parent is gone, however it went: stdin is a pipe that it holds open."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.exit(_main(*sys.argv[1:]))

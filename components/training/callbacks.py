@@ -16,6 +16,7 @@ from .config import TrainingConfig
 from .imported import load_object
 from .lines import read_lines, write_lines
 from .optimizers import PlannedSchedule, plain_optimizer
+from .resume import RestOfState
 from .settings import Monitor
 
 __all__ = ["EpochLog", "Progress", "RunFolders", "epoch_rate", "make_callbacks", "write_csv"]
@@ -83,6 +84,7 @@ def make_callbacks(
     folders: RunFolders,
     log: "EpochLog",
     progress: "Progress",
+    dataset: Any,
     extra: Sequence[keras.callbacks.Callback] = (),
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks in the order that averaged weights and resuming need.
@@ -97,6 +99,7 @@ def make_callbacks(
         folders: Where they write.
         log: The log of epochs.
         progress: The live progress.
+        dataset: The training batches.
         extra: Further ones that look at the weights that are judged.
 
     Raises:
@@ -144,6 +147,12 @@ def make_callbacks(
         found.append(AveragedWeights())
     found.append(log)
     if training.backup:
+        counting = [
+            c
+            for c in found
+            if isinstance(c, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau)
+        ]
+        found.append(RestOfState(Path(f"{folders.backup}.json"), dataset, counting))
         found.append(
             keras.callbacks.BackupAndRestore(
                 str(folders.backup), delete_checkpoint=False, double_checkpoint=True

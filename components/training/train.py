@@ -328,7 +328,7 @@ def _fit_phase(
         label=stretch.label,
     )
     extra = [watch] if training.monitoring else []
-    callbacks = make_callbacks(training, job.monitor, folders, log, progress, extra)
+    callbacks = make_callbacks(training, job.monitor, folders, log, progress, train_batches.dataset, extra)
     try:
         fit_model(model, train_batches, eval_batches, limit, callbacks)
     except Diverged as error:

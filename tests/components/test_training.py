@@ -358,6 +358,25 @@ class TestResume:
         first_loss = before[0]["logs"]["loss"]
         assert all(epoch["logs"]["loss"] < first_loss for epoch in made.epochs[-3:])
 
+    @pytest.mark.parametrize("cache", [True, False], ids=["memory", "stream"])
+    def test_a_fit_in_two_parts_ends_as_one_in_one(self, examples: Path, tmp_path: Path, cache: bool):
+        # Dropout, row order, a falling learning rate and early stopping all have to be taken up again.
+        settings = {
+            "learning_rate": 0.1,
+            "reduce_on_plateau": {"patience": 1, "factor": 0.5},
+            "early_stopping": {"monitor": "val_loss", "patience": 3},
+            "cache": cache,
+            "backup": True,
+        }
+        whole = fit(examples, tmp_path / "whole", epochs=9, **settings)
+        assert len({epoch["logs"]["learning_rate"] for epoch in whole.epochs}) > 1
+        assert len(whole.epochs) < 9
+        fit(examples, tmp_path / "parts", epochs=whole.best_epoch + 1, **settings)
+        parts = fit(examples, tmp_path / "parts", epochs=9, **settings)
+        assert [epoch["logs"] for epoch in parts.epochs] == [epoch["logs"] for epoch in whole.epochs]
+        for ours, theirs in zip(parts.model.get_weights(), whole.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
     def test_a_finished_fit_is_not_done_again(self, examples: Path, tmp_path: Path):
         first = fit(examples, tmp_path, backup=True)
         second = fit(examples, tmp_path, backup=True)
