@@ -235,6 +235,7 @@ class _Worker:
         trial.status = keras_tuner.engine.trial.TrialStatus.FAILED
         trial.message = reason
         oracle.end_trial(trial)
+        self.stop()
         self._process = self._start()
         return True
 

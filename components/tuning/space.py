@@ -229,8 +229,26 @@ def _check_setting(
     for field in (name for name in in_order(search) if name in active):
         for value in _probes(search[field]) if field not in setting else (setting[field],):
             wrong = _mistake(plain, {**setting, field: value}, field)
-            if wrong is not None and _mistake(plain, {**others, field: value}, field) is not None:
+            if wrong is None:
+                continue
+            if _mistake(plain, {**others, field: value}, field) is not None:
                 raise _refusal(wrong, field, value, setting)
+            _check_company(search, plain, others, field, value)
+
+
+def _check_company(
+    search: Mapping[str, SearchRange],
+    plain: Mapping[str, Any],
+    others: Mapping[str, Any],
+    field: str,
+    value: Any,
+) -> None:
+    """Check that a value which is valid only beside others is so beside all that may stand there."""
+    for other in others:
+        for beside in search[other].choice if other != field else ():
+            wrong = _mistake(plain, {**others, other: beside, field: value}, field)
+            if wrong is not None:
+                raise _refusal(wrong, field, value, {other: beside})
 
 
 def _mistake(plain: Mapping[str, Any], values: Mapping[str, Any], field: str) -> Mapping[str, Any] | None:
@@ -250,9 +268,11 @@ def _refusal(wrong: Mapping[str, Any], field: str, value: Any, setting: Mapping[
             f"`when`. Received: {setting[_FAMILY]}, which has none",
             f"add `when: {{{_FAMILY}: [...]}}` to it",
         )
+    hint = f"add `when: {{{next(iter(setting))}: [...]}}` to it" if setting else ""
     reason = str(wrong["msg"]).removeprefix("Value error, ")
     besides = ", ".join(f"{key} {json.dumps(found)}" for key, found in setting.items() if key != field)
     return ConfigError(
         f"`tuning.search.{field}` must only hold values that `{field}` takes: {reason}. "
-        f"Received: {json.dumps(value)}{besides and f' with {besides}'}"
+        f"Received: {json.dumps(value)}{besides and f' with {besides}'}",
+        hint if besides else "",
     )

@@ -72,7 +72,8 @@ def _tell(error: Exception, path: Path) -> None:
 
 def _end_with_parent() -> None:
     """End when the chief, which holds the other end of standard input, has ended."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock would hold up the end of the interpreter
+        pass
     os._exit(1)
 
 
