@@ -70,13 +70,13 @@ def _records(path: str) -> Iterator[Any]:
     except DecodeError as error:
         raise ServingError(
             Code.INVALID_ARGUMENT,
-            f"Failed to parse warmup record: {error}. Please verify your warm-up data is in TFRecord format",
+            f"Failed to parse warmup record: {error}. Please verify your warmup data is in TFRecord format.",
         ) from error
     except Exception as error:
         if isinstance(error, ServingError):
             raise
         raise ServingError(
-            Code.DATA_LOSS, f"{error}. Please verify your warm-up data is in TFRecord format ({path})"
+            Code.DATA_LOSS, f"{error}. Please verify your warmup data is in TFRecord format. ({path})"
         ) from error
 
 
