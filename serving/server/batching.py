@@ -108,7 +108,7 @@ class Batcher:
         self, tasks: Sequence[_Task], allowed: Sequence[int] = (), variable: bool = False
     ) -> list[list[Array] | ServingError]:
         """Run `tasks`, together if they can be; one that fails does not take the others with it."""
-        if not (self._mergeable or allowed) or (len(tasks) == 1 and not allowed):
+        if not self._mergeable or (len(tasks) == 1 and not allowed):
             return [self._alone(task) for task in tasks]
         sizes = [task.rows or 0 for task in tasks]
         rows = pad_rows(sum(sizes), allowed)
@@ -119,10 +119,10 @@ class Batcher:
         except ServingError as error:
             if len(tasks) == 1:
                 return [error]
-            if error.code is Code.FAILED_PRECONDITION and not allowed:
+            if error.code is Code.FAILED_PRECONDITION:
                 self._mergeable = False  # its results have no row for every row of its inputs
             return [self._alone(task) for task in tasks]
-        if self._checks_left and not allowed and not variable:
+        if self._checks_left:
             self._checks_left -= 1
             if not agree(found[0], self._call(tasks[0].inputs)):
                 # Rows of this model see each other: every request needs a run of its own.
@@ -311,6 +311,8 @@ class Dynamic(Batcher):
         parameters: BatchingParameters,
     ) -> None:
         super().__init__(servable, method, outputs, threads)
+        self._mergeable = True  # whoever hands in the file says so
+        self._checks_left = 0
         self._parameters = parameters
         self._batches: deque[_Batch] = deque()
         self._flights = 0
