@@ -125,7 +125,9 @@ class Windows(Section):
     """Cut long series into windows: one row a window, its columns lists of the last `length` values.
 
     A row belongs to the split that the time of its label falls in, so no label of a later split is ever
-    trained on; the values before it may reach back into an earlier split, as they would in use.
+    trained on; the values before it may reach back into an earlier split, as they would in use. A window
+    whose label is missing is left out. The rows of one series are in memory at a time, so without `group`
+    all rows are.
 
     Attributes:
         order: Column that orders the rows of a series: numbers, or ISO 8601 dates.
@@ -169,7 +171,7 @@ class DataConfig(Section):
         windows: Cut long series into windows.
         label: Name of the label column.
         task: What is predicted. `binary` wants two label values, `multilabel` any number of values
-            in one text, `regression` a number.
+            in one text (or none), `regression` a number.
         label_separator: With `multilabel`: the text between values, as in "drama|crime".
         max_corrupt_share: Largest share of images that cannot be decoded, in [0, 1]. They are left
             out and listed by name; more of them fail the data gate.

@@ -99,10 +99,11 @@ def ingest(
     try:
         spill, found = _scatter(source, data, plan, seed, spill_dir)
         done = 0
+        level = 0 if any(column.type == "image" for column in plan.columns) else 1
         for split in SPLITS:
             target = os.path.join(folder, f"Split-{split}")
             os.makedirs(target)
-            write_shards(target, spill.read(split), found.rows[split], data.shards)
+            write_shards(target, spill.read(split), found.rows[split], data.shards, level)
             done += found.rows[split]
             emit("rows", done=done, total=sum(found.rows.values()), text=f"wrote {split}")
     finally:

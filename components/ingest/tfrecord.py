@@ -23,7 +23,9 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 
 
-def write_shards(folder: str, batches: Iterable[pa.RecordBatch], rows: int, shards: int) -> list[str]:
+def write_shards(
+    folder: str, batches: Iterable[pa.RecordBatch], rows: int, shards: int, level: int = 1
+) -> list[str]:
     """Write rows to `data_tfrecord-*-of-*.gz`, in order, cut evenly.
 
     Args:
@@ -32,6 +34,7 @@ def write_shards(folder: str, batches: Iterable[pa.RecordBatch], rows: int, shar
             for missing.
         rows: How many rows `batches` holds, >= 1.
         shards: Files to write at most; never more than there are rows.
+        level: Of gzip; 0 stores what is compressed already, as pictures are.
 
     Returns:
         Names of the files.
@@ -42,7 +45,7 @@ def write_shards(folder: str, batches: Iterable[pa.RecordBatch], rows: int, shar
     encoder = RecordBatchToExamplesEncoder()
     rest = iter(_pieces(batches, limits))
     for name, limit in zip(names, limits, strict=True):
-        packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
         with open(os.path.join(folder, name), "wb") as stream:
             for end, piece in rest:
                 stream.write(packer.compress(frame_records(encode_examples(piece, encoder))))
