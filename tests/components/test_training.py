@@ -368,11 +368,11 @@ class TestResume:
             "cache": cache,
             "backup": True,
         }
-        whole = fit(examples, tmp_path / "whole", epochs=9, **settings)
+        whole = fit(examples, tmp_path / "whole", epochs=20, **settings)
         assert len({epoch["logs"]["learning_rate"] for epoch in whole.epochs}) > 1
-        assert len(whole.epochs) < 9
+        assert len(whole.epochs) < 20
         fit(examples, tmp_path / "parts", epochs=whole.best_epoch + 1, **settings)
-        parts = fit(examples, tmp_path / "parts", epochs=9, **settings)
+        parts = fit(examples, tmp_path / "parts", epochs=20, **settings)
         assert [epoch["logs"] for epoch in parts.epochs] == [epoch["logs"] for epoch in whole.epochs]
         for ours, theirs in zip(parts.model.get_weights(), whole.model.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
