@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["NodeContext", "NodeResult", "emit"]
+__all__ = ["EVENTS_VARIABLE", "NodeContext", "NodeResult", "emit"]
 
-_EVENTS_VARIABLE = "HEADRACE_EVENTS"
+EVENTS_VARIABLE = "HEADRACE_EVENTS"
+"""Environment variable with the file that events are written to."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def emit(kind: str, **values: Any) -> None:
             shown as it is.
     """
     line = json.dumps({"kind": kind, **values}, default=str)
-    path = os.environ.get(_EVENTS_VARIABLE)
+    path = os.environ.get(EVENTS_VARIABLE)
     if path:
         with open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -31,10 +31,11 @@ from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.training.callbacks import RunFolders
 from headrace.components.training.config import TrainingConfig
+from headrace.components.training.fit import Diverged
 from headrace.components.training.input import batches, split_files
-from headrace.components.training.run import Trained, train
 from headrace.components.training.settings import apply_values
 from headrace.components.training.signatures import answers
+from headrace.components.training.train import Trained, train
 from headrace.data.config import DataConfig
 from headrace.data.errors import DataRejected, HeadraceError
 
@@ -117,7 +118,10 @@ class _Folds:
         self._model: ModelConfig = parse_model_config(sections["model"])
         training = TrainingConfig.model_validate(sections["training"])
         # A fold that was cut short starts anew, so nothing of it is kept.
-        changes: dict[str, Any] = {"backup": False, "tensorboard": False}
+        changes: dict[str, Any] = {
+            "backup": False, "tensorboard": False, "tensorboard_histograms": False,
+            "monitoring": False, "lr_finder": False,
+        }  # fmt: skip
         if config.epochs is not None:
             changes["epochs"] = config.epochs
         self._training = training.model_copy(update=changes)
@@ -136,7 +140,7 @@ class _Folds:
             entry |= self._judge(fold, folder, seed)
         except HeadraceError as error:
             # Rules that these rows break end this fold alone; a signal to stop is an error of its own kind.
-            if type(error) not in (HeadraceError, DataRejected):
+            if type(error) not in (HeadraceError, Diverged, DataRejected):
                 raise
             entry["failed"] = error.message
         finally:

@@ -103,6 +103,7 @@ class _Job:
     evaluation: Source
     seed: int
     phases: tuple[Phase, ...] = field(default=())
+    explain: bool = True
 
     @property
     def limit(self) -> int:
@@ -180,8 +181,12 @@ def train_on(
     seed: int,
     *,
     hardware: Hardware | None = None,
+    explain: bool = True,
 ) -> Trained:
-    """Fit on rows or files that are at hand; `train` says the rest."""
+    """Fit on rows or files that are at hand; `train` says the rest.
+
+    Without `explain`, a fit that diverges is not done again to find where it began.
+    """
     task: Task = features["label"]["task"]
     check_training(training, task)
     monitor_name = "auto" if training.early_stopping is None else training.early_stopping.monitor
@@ -197,6 +202,7 @@ def train_on(
         eval_source,
         seed,
         phases(config),
+        explain,
     )
     folders = hardware.own_folders(folders)
     folders.state.mkdir(parents=True, exist_ok=True)
@@ -332,7 +338,7 @@ def _fit_phase(
     try:
         fit_model(model, train_batches, eval_batches, limit, callbacks)
     except Diverged as error:
-        if job.hardware.strategy is not None:
+        if job.hardware.strategy is not None or not job.explain:
             raise
 
         def restart() -> None:

@@ -1,7 +1,11 @@
 """One trial: fit a model with some values on a sample, and tell the best value of the objective."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,27 +14,30 @@ import numpy as np
 from pydantic import ValidationError
 
 from headrace.components.models.config import ModelConfig
-from headrace.components.models.output import output_of
-from headrace.components.models.registry import build_model, parse_model_config
+from headrace.components.models.registry import parse_model_config
+from headrace.components.node import EVENTS_VARIABLE
+from headrace.components.training.callbacks import RunFolders
 from headrace.components.training.config import TrainingConfig
-from headrace.components.training.fit import compile_model, fit_model
-from headrace.components.training.hardware import prepare
-from headrace.components.training.input import (
-    Source,
-    batches,
-    class_weights_of,
-    label_parts,
-    read_rows,
-    split_files,
-)
+from headrace.components.training.fit import Diverged
+from headrace.components.training.input import Source, read_rows, split_files
 from headrace.components.training.settings import Monitor, apply_values
-from headrace.components.training.target import fit_target
+from headrace.components.training.train import train_on
 from headrace.data.errors import ConfigError, HeadraceError
 
 from .config import TuningConfig
 from .search import Score
 
 __all__ = ["Trials"]
+
+_LEFT_OUT = {
+    "backup": False,
+    "tensorboard": False,
+    "tensorboard_histograms": False,
+    "monitoring": False,
+    "lr_finder": False,
+    "callbacks": (),
+}
+"""What a trial has no use for."""
 
 
 class Trials:
@@ -55,7 +62,7 @@ class Trials:
         seed: int,
     ) -> None:
         self._features, self._sections, self._tuning = features, sections, tuning
-        self._objective, self._seed = objective, seed
+        self._objective, self._seed, self._worked = objective, seed, False
         self._train: Source = _sample(split_files(examples_uri, "train"), features, tuning.sample)
         eval_files = split_files(examples_uri, "eval")
         self._eval: Source = read_rows(eval_files, features) or eval_files
@@ -66,8 +73,9 @@ class Trials:
         The curve is that of the first execution.
 
         Raises:
-            keras_tuner.errors.FailedTrialError: If the values exclude each other, or a fit gave no finite
-                value; executions that are left are not run then.
+            keras_tuner.errors.FailedTrialError: If the values exclude each other or do not suit the features
+                (known once a trial has worked), or a fit gave no finite value; executions that are left
+                are not run then.
         """
         sections = apply_values(self._sections, values)
         try:
@@ -85,82 +93,53 @@ class Trials:
 
     def _fit(self, config: ModelConfig, training: TrainingConfig, epochs: int, seed: int) -> Score:
         keras.backend.clear_session(free_memory=False)
-        keras.utils.set_random_seed(seed)
-        hardware = prepare(training)
-        features = self._features
-        is_number = features["label"]["task"] == "regression"
-        target = fit_target(training.target, label_parts(self._train, features)) if is_number else None
-        output = output_of(dict(features), target)
-        with hardware.scope():
+        name, mode = self._objective
+        changes: dict[str, Any] = {**_LEFT_OUT, "epochs": epochs}
+        if training.early_stopping is not None:
+            changes["early_stopping"] = training.early_stopping.model_copy(update={"monitor": name})
+        with tempfile.TemporaryDirectory() as scratch, _hushed():
+            folders = RunFolders(Path(scratch, "state"), Path(scratch, "logs"), Path(scratch, "history.csv"))
             try:
-                model = build_model(features, config, output, seed=seed, precision=hardware.precision)
-            except ConfigError as error:
+                trained = train_on(
+                    self._train,
+                    self._eval,
+                    self._features,
+                    config,
+                    training.model_copy(update=changes),
+                    folders,
+                    seed,
+                    explain=False,
+                )
+            except HeadraceError as error:
+                # A setting that stops the first fit would stop all; a signal to stop is an error of its own.
+                if not (
+                    type(error) in (HeadraceError, Diverged) or (self._worked and type(error) is ConfigError)
+                ):
+                    raise
                 raise keras_tuner.errors.FailedTrialError(error.message) from error
-            compile_model(
-                model, training, output, precision=hardware.precision, weighted=bool(features.get("weight"))
-            )
-        weights = class_weights_of(self._train, features, training)
-        watch = _Watch(self._objective)
-        try:
-            fit_model(
-                model,
-                batches(self._train, features, training, shuffle_seed=seed, class_weights=weights),
-                batches(self._eval, features, training),
-                epochs,
-                [keras.callbacks.TerminateOnNaN(), *_schedule(training, self._objective), watch],
-            )
-        except HeadraceError as error:
-            if type(error) is not HeadraceError:  # a wrong setting, or a signal to stop
-                raise
-            raise keras_tuner.errors.FailedTrialError(error.message) from error
-        if watch.best is None or watch.curve[-1] is None:
+        self._worked = True
+        curves = [[epoch["logs"].get(name) for epoch in part.epochs] for part in trained.parts]
+        known = [[value for value in curve if value is not None] for curve in curves]
+        if not all(known):
             raise keras_tuner.errors.FailedTrialError(
-                f"{self._objective[0]} must stay finite. Received: NaN (epoch {len(watch.curve)})"
+                f"{name} must be finite. Received: NaN or infinity in {len(curves[0])} epochs"
             )
-        return Score(watch.best, len(watch.curve), tuple(watch.curve))
+        best = [(min if mode == "min" else max)(values) for values in known]
+        return Score(float(np.mean(best)), max(map(len, curves)), tuple(curves[0]))
 
 
-class _Watch(keras.callbacks.Callback):
-    """Keeps the objective of every epoch, and ends a fit in which it is no longer finite."""
-
-    def __init__(self, objective: Monitor) -> None:
-        super().__init__()
-        self._name, self._mode = objective
-        self.curve: list[float | None] = []
-
-    @property
-    def best(self) -> float | None:
-        """The best finite value so far."""
-        known = [value for value in self.curve if value is not None]
-        return (min if self._mode == "min" else max)(known) if known else None
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        value = float((logs or {}).get(self._name, math.nan))
-        self.curve.append(value if math.isfinite(value) else None)
-        if not math.isfinite(value):
-            self.model.stop_training = True
-
-
-def _schedule(training: TrainingConfig, objective: Monitor) -> list[Any]:
-    """Return the callbacks whose settings a search may change."""
-    name, mode = objective
-    found: list[Any] = []
-    if training.reduce_on_plateau is not None:
-        plateau = training.reduce_on_plateau
-        found.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor=name, mode=mode, factor=plateau.factor, patience=plateau.patience,
-                min_lr=plateau.min_learning_rate,
-            )
-        )  # fmt: skip
-    if training.early_stopping is not None:
-        stopping = training.early_stopping
-        found.append(
-            keras.callbacks.EarlyStopping(
-                monitor=name, mode=mode, patience=stopping.patience, min_delta=stopping.min_delta
-            )
-        )
-    return found
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the epochs of a trial from the progress line, which is that of the trials."""
+    kept = os.environ.get(EVENTS_VARIABLE)
+    os.environ[EVENTS_VARIABLE] = os.devnull
+    try:
+        yield
+    finally:
+        if kept is None:
+            del os.environ[EVENTS_VARIABLE]
+        else:
+            os.environ[EVENTS_VARIABLE] = kept
 
 
 def _sample(files: list[str], features: Mapping[str, Any], share: float) -> Source:

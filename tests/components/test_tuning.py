@@ -15,6 +15,7 @@ from headrace.components.tuning.config import SearchRange, TuningConfig
 from headrace.components.tuning.encoding import decode_values, make_space
 from headrace.components.tuning.search import Score, search
 from headrace.components.tuning.space import check_search, own_values, searchable_fields
+from headrace.components.tuning.trials import Trials
 from headrace.data.errors import ConfigError, HeadraceError
 from tests.components.tabular import features_of, write_examples
 
@@ -234,3 +235,61 @@ class TestNode:
         }
         with pytest.raises(HeadraceError, match=r"finite val_auc. Received: none in 2"):
             tuner.run(node(tmp_path, ranges))
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_examples(tmp_path_factory.mktemp("trials"))
+
+
+class TestTrials:
+    def trials(self, examples: Path, **fields: Any) -> Trials:
+        sections = {"model": {"family": "mlp", "hidden": [4]}, "training": {"batch_size": 64}}
+        settings = tuning(DROPOUT, **fields)
+        return Trials(str(examples), features_of(), sections, settings, ("val_loss", "min"), seed=2)
+
+    def test_a_score_depends_on_values_and_seed_alone(self, examples: Path):
+        trials = self.trials(examples, sample=0.3)
+        values = {"training.learning_rate": 0.05}
+        first, other, same = (
+            trials.evaluate(given, 2) for given in (values, {"training.learning_rate": 1e-4}, values)
+        )
+        assert first == same
+        assert other.value > first.value  # two epochs at a low rate move little
+        assert first.value == min(value for value in first.curve if value is not None)
+        assert first.epochs == len(first.curve) == 2
+
+    def test_executions_are_averaged_over_seeds(self, examples: Path):
+        values = {"training.learning_rate": 0.05}
+        both = self.trials(examples, executions_per_trial=2).evaluate(values, 1)
+        one = self.trials(examples)
+        sections = {"model": {"family": "mlp", "hidden": [4]}, "training": {"batch_size": 64}}
+        two = Trials(str(examples), features_of(), sections, tuning(DROPOUT), ("val_loss", "min"), seed=3)
+        alone = [one.evaluate(values, 1).value, two.evaluate(values, 1).value]
+        assert alone[0] != alone[1]
+        assert both.value == pytest.approx(sum(alone) / 2)
+
+    def test_any_family_may_be_tried(self, examples: Path):
+        trials = self.trials(examples)
+        found = trials.evaluate({"model.family": "ensemble", "model.size": 2}, 1)
+        assert found.epochs == 1
+        assert 0 < found.value < 2
+
+    def test_what_stops_the_first_trial_ends_the_search_and_a_later_one_fails(self, examples: Path):
+        trials = self.trials(examples)
+        pictures = {"model.family": "cnn"}
+        with pytest.raises(ConfigError, match="cnn"):
+            trials.evaluate(pictures, 1)
+        trials.evaluate({}, 1)
+        with pytest.raises(keras_tuner.errors.FailedTrialError, match="cnn"):
+            trials.evaluate(pictures, 1)
+
+    def test_values_that_exclude_each_other_are_a_failed_trial(self, examples: Path):
+        values = {"training.clip_norm": 1.0, "training.clip_value": 1.0}
+        with pytest.raises(keras_tuner.errors.FailedTrialError, match="at most one"):
+            self.trials(examples).evaluate(values, 1)
+
+    def test_a_fit_that_diverges_is_a_failed_trial(self, examples: Path):
+        values = {"training.learning_rate": 1e30, "training.optimizer": "sgd"}
+        with pytest.raises(keras_tuner.errors.FailedTrialError, match="finite loss"):
+            self.trials(examples).evaluate(values, 1)
