@@ -1,11 +1,19 @@
 """Rows with texts, series and pictures, and a feature spec that reads them in every way."""
 
+import atexit
 import io
 import random
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from .transformed import run_transform, write_examples
 
 TYPES = {
     "review": "string",
@@ -118,6 +126,17 @@ def save_picture(image: Any, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+@cache
+def fitted_kinds() -> SimpleNamespace:
+    """Run the transform node once for all tests of a process: `folder`, and the `splits` that went in."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-kinds-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    splits = make_splits()
+    write_examples(folder / "examples", splits, TYPES)
+    run_transform(folder, FEATURES)
+    return SimpleNamespace(folder=folder, splits=splits)
 
 
 def make_splits(seed: int = 5, train: int = 200) -> dict[str, list[dict[str, Any]]]:

@@ -23,7 +23,7 @@ from headrace.data.errors import DataRejected, HeadraceError
 from headrace.serving.preprocessing import Preprocessor
 from headrace.serving.raw import raw_columns
 
-from .kinds import FEATURES, TYPES, make_splits, save_picture
+from .kinds import FEATURES, TYPES, fitted_kinds, make_splits, save_picture
 from .transformed import read_json, run_transform, write_examples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,16 +33,13 @@ WORDS = r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|_"
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def done() -> Any:
     """The artifacts of one run, and the rows that went in."""
-    folder = tmp_path_factory.mktemp("kinds")
-    splits = make_splits()
-    write_examples(folder / "examples", splits, TYPES)
-    run_transform(folder, FEATURES)
+    folder = fitted_kinds().folder
     headrace = folder / "graph" / "headrace"
     return SimpleNamespace(
         folder=folder,
-        splits=splits,
+        splits=fitted_kinds().splits,
         features=read_json(headrace / "features.json"),
         sidecar=read_json(headrace / "preprocessing.json"),
         golden=read_json(headrace / "golden.json"),
