@@ -22,9 +22,18 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 from .judge import Judge
 from .metrics import EPSILON, binary_confusion, confusion, row_log_loss
 
-__all__ = ["Record", "clip_scores", "key_text", "make_record", "tfma_values", "write_record"]
+__all__ = [
+    "Record",
+    "checked_labels",
+    "clip_scores",
+    "key_text",
+    "make_record",
+    "tfma_values",
+    "write_record",
+]
 
 _BUCKETS = 10_000
+_MOST_LABELS = 20  # TFMA takes 0.1 ms for a label of a row
 _EXTRA = (
     "f1", "calibration_error", "macro_f1", "weighted_f1", "top_k_accuracy", "r2", "median_ae", "mape", "bias",
     "cost", "subset_accuracy", "hamming_loss", "micro_precision", "micro_recall", "micro_f1",
@@ -126,8 +135,15 @@ def _label_specs(judge: Judge) -> list[dict[str, Any]]:
             "binarize": {"classIds": {"values": [k]}},
             "metrics": [*({"className": name} for name in _RANKED), *_at_threshold(threshold)],
         }
-        for k, threshold in enumerate(judge.label_thresholds)
+        for k, threshold in checked_labels(judge)
     ]
+
+
+def checked_labels(judge: Judge) -> list[tuple[int, float]]:
+    """Return number and threshold of the labels that TFMA judges one by one: all, or 20 evenly spaced."""
+    count = len(judge.label_thresholds)
+    numbers = np.unique(np.linspace(0, count - 1, min(count, _MOST_LABELS)).round().astype(int))
+    return [(int(k), judge.label_thresholds[k]) for k in numbers]
 
 
 def clip_scores(predictions: np.ndarray) -> np.ndarray:
@@ -167,7 +183,7 @@ def tfma_values(
     if judge.task == "multiclass":
         return extra | _multiclass_values(labels, scores, weights)
     if judge.task == "multilabel":
-        return extra | _multilabel_values(labels == 1, scores, weights, judge.label_thresholds)
+        return extra | _multilabel_values(labels == 1, scores, weights, checked_labels(judge))
     return extra | _binary_values(labels == 1, scores[:, 1], weights, judge.threshold or 0.5)
 
 
@@ -203,14 +219,13 @@ def _multiclass_values(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
 
 
 def _multilabel_values(
-    wanted: np.ndarray, scores: np.ndarray, weights: np.ndarray, thresholds: Sequence[float]
+    wanted: np.ndarray, scores: np.ndarray, weights: np.ndarray, thresholds: Sequence[tuple[int, float]]
 ) -> Values:
-    count = len(thresholds)
-    every = _binary_values(wanted.ravel(), scores.ravel(), np.repeat(weights, count), 0.5)
+    every = _binary_values(wanted.ravel(), scores.ravel(), np.repeat(weights, wanted.shape[1]), 0.5)
     shared = ("auc", "auc_precision_recall", "binary_crossentropy", "calibration", "mean_label")
     values = {name: every[name] for name in (*shared, "mean_prediction")}
     single = ("auc", "auc_precision_recall", "precision", "recall", "binary_accuracy")
-    for k, threshold in enumerate(thresholds):
+    for k, threshold in thresholds:
         found = _binary_values(wanted[:, k], scores[:, k], weights, threshold)
         values |= {f"{name}[{k}]": found[name] for name in (*single, "confusion_matrix_at_thresholds")}
     return values

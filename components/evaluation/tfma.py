@@ -9,12 +9,13 @@ import numpy as np
 
 from .cross_check import MAX_DIFFERENCE, compare, run_tfma
 from .judge import Judge
-from .record import Record, Values, make_record, tfma_values, write_record
+from .record import Record, Values, checked_labels, make_record, tfma_values, write_record
 from .slices import Slice
 
 __all__ = ["write_tfma"]
 
-_MOST_ROWS = 50_000  # divided by one more than the labels, which TFMA judges one by one
+_MOST_ROWS = 50_000
+_MOST_DECISIONS = 20_000  # rows times labels
 _MOST_SLICES = 100
 
 Result = Mapping[str, Any]
@@ -95,7 +96,9 @@ def _check(
     Returns:
         The outcome, and TFMA's values of every part where it saw them all.
     """
-    rows, most = len(judge.labels), _MOST_ROWS // (1 + len(judge.label_thresholds))
+    rows, most = len(judge.labels), _MOST_ROWS
+    if judge.label_thresholds:
+        most = _MOST_DECISIONS // (1 + len(checked_labels(judge)))
     largest = sorted(range(len(parts)), key=lambda n: -len(parts[n][1]))[: _MOST_SLICES + 1]
     try:
         if rows <= most:
@@ -120,7 +123,7 @@ def _check(
         ),
         key=lambda found: found[0],
     )
-    outcome = _describe(worst, len(subset[0].labels), len(chosen) - 1)
+    outcome = _describe(worst, subset[0], len(chosen) - 1)
     whole = rows <= most and len(largest) == len(parts)
     ordered = dict(zip(largest, theirs, strict=True))
     return outcome, [ordered[n] for n in range(len(parts))] if whole else []
@@ -138,10 +141,13 @@ def _sample(
     return (smaller, predictions[kept]), [part[part >= 0] for part in inside]
 
 
-def _describe(worst: tuple[float, str, dict[str, str]], rows: int, slices: int) -> dict[str, Any]:
+def _describe(worst: tuple[float, str, dict[str, str]], judge: Judge, slices: int) -> dict[str, Any]:
     difference, name, keys = worst
+    rows = len(judge.labels)
     place = ", ".join(f"{column}={value}" for column, value in keys.items()) or "all rows"
     seen = f"on {rows:,} rows and {slices:,} slices"
+    if (labels := len(checked_labels(judge))) < len(judge.label_thresholds):
+        seen += f", {labels} of {len(judge.label_thresholds):,} labels"
     if difference <= MAX_DIFFERENCE:
         reason = f"TFMA's own code and ours agree to {difference:.1g} {seen}."
         return _outcome("PASS", reason, difference, rows, slices)

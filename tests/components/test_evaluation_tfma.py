@@ -14,7 +14,7 @@ from tensorflow_model_analysis.extractors import slice_key_extractor, unbatch_ex
 from headrace.components.evaluation import tfma as subject
 from headrace.components.evaluation.cross_check import compare, run_tfma
 from headrace.components.evaluation.judge import Judge
-from headrace.components.evaluation.record import make_record, tfma_values
+from headrace.components.evaluation.record import checked_labels, make_record, tfma_values
 from headrace.components.evaluation.slices import make_slices
 from headrace.components.evaluation.tfma import write_tfma
 
@@ -170,3 +170,19 @@ def test_many_rows_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_without_float32_nothing_is_checked(tmp_path: Path) -> None:
     judge, _, _ = make_judge("binary")
     assert write_tfma(str(tmp_path), judge, SPECS, [], {}, ("e", str), weighted=False)["state"] == "SKIPPED"
+
+
+def test_of_many_labels_some_are_checked(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    scores = random.random((60, 33)).astype(np.float32)
+    labels = (random.random((60, 33)) < scores).astype(np.int64)
+    judge = Judge(
+        "multilabel", tuple(map(str, range(33))), labels, np.ones(60), (), None, None, 10, 0, (0.5,) * 33
+    )
+    numbers = [number for number, _ in checked_labels(judge)]
+    assert (len(numbers), numbers[0], numbers[-1]) == (20, 0, 32)
+    results = [{"name": "float32", **judge.judge(scores, None)}]
+    outcome = write_tfma(str(tmp_path), judge, (), results, {"float32": scores}, ("e", str), weighted=False)
+    assert outcome["state"] == "PASS", outcome
+    assert outcome["reason"].endswith("on 60 rows and 0 slices, 20 of 33 labels.")
+    assert checked_labels(make_judge("binary")[0]) == []
