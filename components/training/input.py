@@ -83,27 +83,17 @@ def batches(
     """
     size, seed = training.batch_size, shuffle_seed
     sampling = training.sampling if seed is not None else "none"
-    counts = label_counts(source, features) if sampling != "none" else None
     if sampling == "smote" and seed is not None:
         source = interpolate(source, features, training.smote_neighbours, seed)
         sampling = "none"
-    rows: int | None = len(source) if isinstance(source, Rows) else None
-    if counts is not None and sampling != "none":
-        rows = int(sampled_sizes(counts, sampling).sum())
     if isinstance(source, Rows):
         places = _places(source, sampling, seed)
+        rows = int(places.cardinality())
         dataset = places.batch(size).map(_gather(source), tf.data.AUTOTUNE)
+    elif seed is not None:
+        dataset, rows = _streamed(source, features, training, sampling, seed)
     else:
-        if rows is None and seed is not None and training.schedule is not None:
-            rows = count_rows(source)  # the schedule depends on it
-        dataset = records(source)
-        if seed is not None:
-            if counts is not None and sampling != "none":
-                dataset = sampled_records(dataset, features, counts, sampling, seed)
-            # Serialized records are the cheapest thing to hold in a shuffle buffer.
-            held = max(1, min(training.shuffle_buffer, _SHUFFLE_BYTES // row_bytes(features)))
-            dataset = dataset.shuffle(held, seed=seed, reshuffle_each_iteration=True)
-        dataset = dataset.batch(size).map(parser(features), tf.data.AUTOTUNE)
+        dataset, rows = records(source).batch(size).map(parser(features), tf.data.AUTOTUNE), None
     dataset = dataset.map(_example(features, class_weights), tf.data.AUTOTUNE)
     if seed is not None and training.augment is not None:
         change = augmentation(training.augment, features)
@@ -112,6 +102,28 @@ def batches(
         dataset = tf.data.Dataset.zip((dataset, seeds)).map(change, tf.data.AUTOTUNE)
     steps = None if rows is None else -(-rows // size)
     return Batches(dataset.prefetch(4), steps, rows)
+
+
+def _streamed(
+    files: list[str], features: Mapping[str, Any], training: TrainingConfig, sampling: str, seed: int
+) -> tuple[Any, int]:
+    """Return parsed batches to train on, and the rows of an epoch (with sampling, about as many)."""
+    size, dataset = training.batch_size, records(files)
+    if sampling == "none":
+        rows = count_rows(files)
+    else:
+        counts = label_counts(files, features)
+        rows = int(sampled_sizes(counts, sampling).sum())
+        dataset = sampled_records(dataset, features, counts, sampling, seed)
+    # Serialized records are the cheapest thing to hold in a shuffle buffer.
+    held = max(1, min(training.shuffle_buffer, _SHUFFLE_BYTES // row_bytes(features)))
+    dataset = dataset.shuffle(held, seed=seed, reshuffle_each_iteration=True)
+    dataset = dataset.batch(size).map(parser(features), tf.data.AUTOTUNE)
+    if sampling == "none":
+        # Keras 3.15 steps beyond the end of a dataset of unknown length: no weight changes, but the
+        # optimizer may count the step, and schedules with it.
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // size)))
+    return dataset, rows
 
 
 def _places(source: Rows, sampling: str, seed: int | None) -> Any:

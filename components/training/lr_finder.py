@@ -51,12 +51,15 @@ def find_learning_rate(model: Any, train: Batches) -> dict[str, Any]:
 def suggest(rates: list[float], losses: list[float]) -> float | None:
     """Return the rate at which the loss falls fastest, on a logarithmic scale of rates, before its lowest.
 
+    The fall is taken over a tenth of the rates either way, since single steps differ by their batches too.
+
     Args:
-        rates: Rising.
+        rates: Rising by a constant factor.
         losses: Smoothed, one a rate.
     """
+    reach = max(1, len(losses) // 10)
     lowest = int(np.argmin(losses)) if losses else 0
-    if lowest < 2 or losses[lowest] >= losses[0]:
+    if lowest < 2 * reach or losses[lowest] >= losses[0]:
         return None
-    slopes = np.gradient(np.array(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
-    return float(f"{rates[int(np.argmin(slopes))]:.2g}")
+    falls = [losses[place - reach] - losses[place + reach] for place in range(reach, lowest - reach + 1)]
+    return float(f"{rates[reach + int(np.argmax(falls))]:.2g}")

@@ -328,12 +328,7 @@ class TestSampling:
         made = batches(rows, features, training, shuffle_seed=4)
         counts = np.bincount(labels)
         each = counts.max() if sampling == "over" else counts.min()
-        drawn = [
-            [np.concatenate([np.asarray(batch[place]).ravel() for batch in made.dataset]) for place in (1,)][
-                0
-            ]
-            for _ in range(2)
-        ]
+        drawn = [np.concatenate([np.asarray(found).ravel() for _, found in made.dataset]) for _ in range(2)]
         for epoch in drawn:
             found = np.bincount(epoch.astype(int))
             if source == "memory":
