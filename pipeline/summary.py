@@ -59,6 +59,7 @@ def build_summary(
             }
             for outcome in outcomes
         ],
+        "cross_validation": _cross_validation(uris),
         "variants": _variants(uris, pushed),
         "gates": gates,
     }
@@ -78,6 +79,7 @@ def build_evidence(config: RunConfig, outcomes: Sequence[NodeOutcome], command: 
         "lr_finder": ("trainer", "model_run", "lr_finder.json"),
         "trials": ("tuner", "best_hyperparameters", "trials.json"),
         "best": ("tuner", "best_hyperparameters", "best.json"),
+        "crossval": ("crossval", "cross_validation", "crossval.json"),
         "pushed": ("push", "pushed", "pushed.json"),
     }
     evidence = {key: found for key, place in files.items() if (found := _read(uris, *place)) is not None}
@@ -118,6 +120,19 @@ def _read(uris: dict[tuple[str, str], str], node: str, output: str, name: str) -
         return json.loads(Path(uri, name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def _cross_validation(uris: dict[tuple[str, str], str]) -> dict[str, Any] | None:
+    """Return method, number of folds and spread of each metric; None where it was off or not reached."""
+    found = _read(uris, "crossval", "cross_validation", "crossval.json") or {}
+    if not found.get("folds"):
+        return None
+    return {
+        "method": found["method"],
+        "folds": len(found["folds"]),
+        "failed": sum("failed" in fold for fold in found["folds"]),
+        "metrics": found["metrics"],
+    }
 
 
 def _variants(uris: dict[tuple[str, str], str], pushed: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from .facts import Facts, collect
 from .sections.classes import classes
+from .sections.crossval import crossval
 from .sections.curves import curves, thresholds
 from .sections.data import data
 from .sections.gates import gates
@@ -15,7 +16,8 @@ from .sections.monitoring import monitoring
 from .sections.residuals import residuals
 from .sections.run import lineage, nodes, reproduce
 from .sections.slices import slices
-from .sections.training import importance, training, tuning
+from .sections.training import importance, training
+from .sections.tuning import tuning
 from .sections.variants import confusion, variants
 from .sections.verdict import cards, verdict
 
@@ -35,6 +37,7 @@ _SECTIONS = (
     ("training", "Training", training),
     ("monitoring", "Monitoring", monitoring),
     ("tuning", "Tuning", tuning),
+    ("crossval", "Cross-validation", crossval),
     ("data", "Data", data),
     ("nodes", "Nodes", nodes),
     ("lineage", "Lineage", lineage),
@@ -48,8 +51,8 @@ def build(summary: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     Args:
         summary: summary.json (docs/summary.schema.json).
         evidence: What else is known of the run, by key. As docs/artifacts.md describes them: `ingest`,
-            `anomalies`, `evaluation`, `infra`, `mistakes`, `history`, `monitoring`, `lr_finder`, `trials`
-            and `best`. Also `statistics` (`headrace.pipeline.report.statistics.compact`), `graph`
+            `anomalies`, `evaluation`, `infra`, `mistakes`, `history`, `monitoring`, `lr_finder`, `trials`,
+            `best` and `crossval`. Also `statistics` (`headrace.pipeline.report.statistics.compact`), `graph`
             (`[{id, title, inputs: [ids]}]`), `lineage` (`[{node, artifact, type, uri, id}]`), `command`,
             `versions` and `config_yaml`.
             Any may be missing: its section is then left out.

@@ -21,28 +21,30 @@ def parallel(
 
     Args:
         trials: `[{trial, values, score}]`.
-        fields: Dotted fields of `values`, left to right.
+        fields: Dotted fields of `values`, left to right; a trial without one has a gap there.
         best: `trial` of the chosen one.
         objective: Title of the last axis.
         label: What a screen reader says.
     """
     gap = (_WIDTH - 150) / max(1, len(fields))
     places = [70 + gap * index for index in range(len(fields) + 1)]
-    scales = [_axis([trial["values"].get(name) for trial in trials]) for name in fields]
+    scales = [
+        _axis([trial["values"][name] for trial in trials if name in trial["values"]]) for name in fields
+    ]
     scores = _axis([trial["score"] for trial in trials], metric)
     parts = [_drawn_axis(x, name) for x, name in zip(places, [*fields, objective], strict=True)]
     ordered = sorted(trials, key=lambda trial: trial["trial"] == best)
     for trial in ordered:
-        values = [*(trial["values"].get(name) for name in fields), trial["score"]]
-        points = [
-            (x, scale[0](value))
-            for x, value, scale in zip(places, values, [*scales, scores], strict=True)
-            if value is not None
+        places_of = [
+            (x, scale[0](trial["values"][name])) if name in trial["values"] else None
+            for x, name, scale in zip(places, fields, scales, strict=False)
         ]
-        settings = ", ".join(f"{name} {_words(trial['values'].get(name))}" for name in fields)
+        runs = _unbroken([*places_of, (places[-1], scores[0](trial["score"]))])
+        settings = ", ".join(f"{name} {_words(value)}" for name, value in trial["values"].items())
         tip = f"trial {trial['trial']}: {settings}; {objective} {metric(trial['score'])}"
-        marks = [element("title", tip), polyline(points, "line"), polyline(points, "hover")]
-        marks += [element("circle", cx=x, cy=y, r=3, class_="dot") for x, y in points]
+        marks = [element("title", tip)]
+        marks += [polyline(run, kind) for run in runs if len(run) > 1 for kind in ("line", "hover")]
+        marks += [element("circle", cx=x, cy=y, r=3, class_="dot") for run in runs for x, y in run]
         parts.append(
             element("g", *marks, class_="series mark " + ("best" if trial["trial"] == best else "other"))
         )
@@ -53,10 +55,21 @@ def parallel(
     return svg(_WIDTH, _HEIGHT, *parts, label=label, class_="chart wide parallel")
 
 
+def _unbroken(points: Sequence[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
+    """Cut a row of points at its gaps."""
+    found: list[list[tuple[float, float]]] = [[]]
+    for point in points:
+        if point is None:
+            found.append([])
+        else:
+            found[-1].append(point)
+    return [run for run in found if run]
+
+
 def _axis(values: Sequence[Any], shown: Any = None) -> tuple[Any, list[tuple[float, str]]]:
     """Return (value -> y, [(y, label)]): numbers by size, anything else by its place in sorted text."""
     start, end = _HEIGHT - _BOTTOM, _TOP
-    numbers = [finite(value) for value in values if value is not None]
+    numbers = [finite(value) for value in values]
     if numbers and all(number is not None for number in numbers):
         known = [number for number in numbers if number is not None]
         low, high = span(known)
@@ -80,5 +93,7 @@ def _drawn_axis(x: float, name: str) -> Markup:
 def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " × ".join(_words(item) for item in value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     number = finite(value)
     return significant(number, 3) if number is not None and not isinstance(value, int) else str(value)

@@ -1,18 +1,16 @@
-"""Learning curves, tuner trials and permutation importance."""
+"""Learning curves and permutation importance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..charts.bars import Bar, bars, cell_bar
+from ..charts.bars import Bar, bars
 from ..charts.lines import Line, lines
-from ..charts.parallel import parallel
 from ..facts import Facts
 from ..metrics import LESS_IS_BETTER
 from ..numbers import DASH, count, duration, finite, metric, metric_title, significant
 from ..svg import thin
-from ..table import Cell, Column, Row, Table, number
 
-__all__ = ["importance", "training", "tuning"]
+__all__ = ["importance", "training"]
 
 _RATES = ("learning_rate", "lr")
 _MOST_PANELS = 6
@@ -59,36 +57,6 @@ def training(facts: Facts) -> dict[str, Any] | None:
         "hint": str(history.get("hint") or ""),
         "rates": _rate_finder(facts.evidence.get("lr_finder") or {}),
         "validated": any(key.startswith("val_") for epoch in epochs for key in epoch["logs"]),
-    }
-
-
-def tuning(facts: Facts) -> dict[str, Any] | None:
-    """Return the trials as a table and, with three or more, as parallel coordinates."""
-    trials = list(facts.evidence.get("trials") or ())
-    if not trials:
-        return None
-    best = facts.evidence.get("best") or {}
-    fields = list(dict.fromkeys(name for trial in trials for name in trial.get("values") or {}))
-    objective = str(best.get("objective") or "score")
-    scored = [trial for trial in trials if finite(trial.get("score")) is not None]
-    chosen = next(
-        (
-            t["trial"]
-            for t in scored
-            if t.get("values") == best.get("values") and t["score"] == best.get("score")
-        ),
-        None,
-    )
-    if chosen is None:
-        chosen = next(
-            (t["trial"] for t in scored if best.get("values") and t.get("values") == best["values"]), None
-        )
-    label = f"Tuner trials: hyperparameters and {objective}"
-    return {
-        "svg": parallel(scored, fields, chosen, objective, label) if len(scored) >= 3 and fields else None,
-        "table": _trials(trials, fields, chosen, objective),
-        "chosen": chosen,
-        "count": count(len(trials)),
     }
 
 
@@ -140,51 +108,3 @@ def _history_facts(history: Mapping[str, Any], epochs: Sequence[Mapping[str, Any
         ("Precision", str(history.get("precision") or DASH)),
     ]
     return [(name, value) for name, value in found if value != DASH]
-
-
-def _trials(
-    trials: Sequence[Mapping[str, Any]], fields: Sequence[str], chosen: object, objective: str
-) -> Table:
-    columns = [
-        Column("Trial"),
-        *[Column(name.rpartition(".")[2].replace("_", " "), True, name) for name in fields],
-        Column(objective, True),
-        Column("Epochs", True),
-        Column("Time", True),
-        Column("Status"),
-    ]
-    scores = [score for trial in trials if (score := finite(trial.get("score"))) is not None]
-    low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
-    rows = []
-    for trial in trials:
-        values = trial.get("values") or {}
-        score = finite(trial.get("score"))
-        # Trials differ in the third decimal: the bar spans worst to best, with a stub for the worst.
-        share = 0.08 + 0.92 * (score - low) / (high - low) if score is not None and high > low else None
-        own = trial.get("trial") == chosen and chosen is not None
-        cells = [
-            Cell(f"{trial.get('trial')}", note="chosen" if own else "", css="variant pushed" if own else "")
-        ]
-        cells += [_setting(values.get(name)) for name in fields]
-        cells += [
-            number(metric(score), score, note=cell_bar(share, 1.0), css="main"),
-            number(count(trial.get("epochs")), finite(trial.get("epochs"))),
-            number(duration(trial.get("seconds")), finite(trial.get("seconds"))),
-            Cell(str(trial.get("status") or DASH).lower()),
-        ]
-        rows.append(Row(cells))
-    return Table(columns, rows, "Tuner trials", sortable=True, tall=len(trials) > 14)
-
-
-def _setting(value: Any) -> Cell:
-    known = finite(value)
-    if known is not None:
-        return number(significant(known, 3) if isinstance(value, float) else count(known), known)
-    words = (
-        " × ".join(map(str, value))
-        if isinstance(value, list | tuple)
-        else DASH
-        if value is None
-        else str(value)
-    )
-    return Cell(words, sort=words)
