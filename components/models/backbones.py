@@ -6,7 +6,10 @@ from typing import Literal
 
 from .config import Backbone
 
-__all__ = ["BACKBONES", "IMAGENET_MEAN", "IMAGENET_STD", "BackboneKind"]
+__all__ = ["BACKBONES", "CENTER", "IMAGENET_MEAN", "IMAGENET_STD", "BackboneKind"]
+
+CENTER = (123.68, 116.779, 103.939)
+"""Red, green and blue that `centered` backbones subtract: those of the Caffe models they come from."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of red, green and blue over ImageNet, of white = 1."""
@@ -21,7 +24,7 @@ class BackboneKind:
 
     Attributes:
         scale: Pixels that it was trained on: `signed` (-1 to 1), `raw` (0 to 255), `normalized` (0 to 255,
-            normalised inside) or `centered` (0 to 255 less the mean, blue first).
+            normalised inside) or `centered` (0 to 255 less `CENTER`, blue first).
         file: Pattern of the file name of its ImageNet weights in Keras' cache.
         min_side: Smallest height and width in pixels.
     """

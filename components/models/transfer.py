@@ -15,7 +15,7 @@ from keras import layers, ops
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 
-from .backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
+from .backbones import BACKBONES, CENTER, IMAGENET_MEAN, IMAGENET_STD
 from .config import FineTune, TransferConfig
 from .head import hidden_layers, logits
 from .inputs import Entry, encode, join, read_inputs, require
@@ -105,7 +105,7 @@ def _pixels(entry: Entry, config: TransferConfig) -> Any:
     if kind == "signed":
         multiply, add = multiply / 127.5, add / 127.5 - 1
     elif kind == "centered":
-        add = add - 255 * mean
+        add = add - np.array(CENTER)
     elif kind == "normalized" and config.weights != "none":
         # Trained on (p / 255 - mean) / std, where the layers inside compute (p / 255 - mean) / sqrt(std).
         root = np.sqrt(IMAGENET_STD)
