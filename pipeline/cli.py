@@ -236,6 +236,34 @@ def _why(run_id: str | None, runs: str) -> None:
     print_gates(json.loads(path.read_text(encoding="utf-8")))
 
 
+class _ServeCommand(click.Command):
+    """Shows the table of flags, which click does not parse: they keep tensorflow_model_server's ways."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        from headrace.serving.server.flags import describe
+
+        formatter.write("\n" + describe() + "\n")
+
+
+@_cli.command(
+    "serve",
+    cls=_ServeCommand,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="[FLAGS]",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL_DIR_OR_CONFIG [FLAGS]")
+def _serve(arguments: tuple[str, ...]) -> None:
+    """Serve a model over REST and gRPC, as TensorFlow Serving does."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from headrace.serving.server.serve import serve
+
+    given = [argument for argument in arguments if argument != "--debug"]
+    code = serve(given, lambda text: click.echo(text, err=True))
+    if code:
+        raise click.exceptions.Exit(code)
+
+
 @_cli.command("predict")
 @click.argument("bundle", type=click.Path())
 @click.argument("rows", type=click.File("r"), default="-")

@@ -23,12 +23,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from .core import Answer, Core
+from .core import Core
 from .errors import Code, ServingError, cut
 from .events import Event, Listener
 from .examples import serialized_examples
 from .inference import CLASSIFY
 from .model_spec import ModelSpec
+from .results import fill_classes, fill_spec, fill_values
 from .tensors import fill, from_proto
 
 __all__ = ["GrpcDoor", "GrpcSettings", "spec_of"]
@@ -245,7 +246,7 @@ class GrpcDoor:
         spec = spec_of(request)
         answer = await self._core.predict(spec, _Inputs(request.inputs), request.output_filter)
         response = predict_pb2.PredictResponse()
-        _fill_spec(response.model_spec, answer.spec)
+        fill_spec(response.model_spec, answer.spec)
         for alias, array in answer.outputs.items():
             fill(response.outputs[alias], array, as_content=self._settings.tensors_as_content)
         return response, answer.spec
@@ -253,15 +254,15 @@ class GrpcDoor:
     async def _classify(self, request: Any) -> tuple[Any, ModelSpec]:
         answer = await self._core.classify(spec_of(request), serialized_examples(request.input))
         response = classification_pb2.ClassificationResponse()
-        _fill_spec(response.model_spec, answer.spec)
-        _fill_classes(response.result, answer)
+        fill_spec(response.model_spec, answer.spec)
+        fill_classes(response.result, answer)
         return response, answer.spec
 
     async def _regress(self, request: Any) -> tuple[Any, ModelSpec]:
         answer = await self._core.regress(spec_of(request), serialized_examples(request.input))
         response = regression_pb2.RegressionResponse()
-        _fill_spec(response.model_spec, answer.spec)
-        _fill_values(response.result, answer)
+        fill_spec(response.model_spec, answer.spec)
+        fill_values(response.result, answer)
         return response, answer.spec
 
     async def _multi_inference(self, request: Any) -> tuple[Any, ModelSpec]:
@@ -270,11 +271,11 @@ class GrpcDoor:
         response = inference_pb2.MultiInferenceResponse()
         for (_, method_name), answer in zip(tasks, answers, strict=True):
             result = response.results.add()
-            _fill_spec(result.model_spec, answer.spec)
+            fill_spec(result.model_spec, answer.spec)
             if method_name == CLASSIFY:
-                _fill_classes(result.classification_result, answer)
+                fill_classes(result.classification_result, answer)
             else:
-                _fill_values(result.regression_result, answer)
+                fill_values(result.regression_result, answer)
         return response, answers[0].spec
 
     async def _metadata(self, request: Any) -> tuple[Any, ModelSpec]:
@@ -346,34 +347,6 @@ def _asked(request: Any) -> ModelSpec:
     if getattr(request, "tasks", None):
         return _spec(request.tasks[0].model_spec)
     return _spec(request.model_spec) if hasattr(request, "model_spec") else ModelSpec("")
-
-
-def _fill_spec(proto: Any, spec: ModelSpec) -> None:
-    proto.name = spec.name
-    proto.signature_name = spec.signature
-    if spec.version is not None:
-        proto.version.value = spec.version
-
-
-def _fill_classes(result: Any, answer: Answer) -> None:
-    """Write labels and scores, [n, k] each, as far as there are any."""
-    labels, scores = answer.outputs.get("classes"), answer.outputs.get("scores")
-    present = labels if labels is not None else scores
-    if present is None:
-        return
-    for row in range(present.shape[0]):
-        classes = result.classifications.add().classes
-        for column in range(present.shape[1]):
-            entry = classes.add()
-            if labels is not None:
-                entry.label = labels[row, column].decode("utf-8", errors="replace")
-            if scores is not None:
-                entry.score = scores[row, column]
-
-
-def _fill_values(result: Any, answer: Answer) -> None:
-    for value in answer.outputs["outputs"].reshape(-1).tolist():
-        result.regressions.add().value = value
 
 
 def _as_serving_error(error: Exception) -> ServingError:

@@ -1,0 +1,392 @@
+"""The REST door: TensorFlow Serving's HTTP API, health and metrics over one core."""
+
+import asyncio
+import itertools
+import logging
+import os
+import re
+import ssl
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+
+from . import rest_messages
+from .core import Core
+from .errors import HTTP_STATUS, Code, ServingError
+from .events import Event, Listener
+from .json_examples import example_messages, merged_examples, write_classes, write_values
+from .json_tensors import predict_inputs, predict_request, write_outputs
+from .model_spec import ModelSpec
+
+__all__ = ["RestDoor", "RestSettings"]
+
+_log = logging.getLogger(__name__)
+
+_RUN = re.compile(
+    r"(?i)/v1/models/([^/:]+)(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?:(classify|regress|predict)"
+)
+_LOOK = re.compile(
+    r"(?i)/v1/models(?:/([^/:]+))?(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?(?:/(metadata))?"
+)
+_API = re.compile(r"(?i)/v1/.*", re.DOTALL)
+_ORIGIN = re.compile(r"https?://")
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+_JSON = "application/json"
+_REQUEST_ID = "X-Request-Id"
+_APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
+_NOTHING = ModelSpec("")
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@dataclass(frozen=True)
+class RestSettings:
+    """How the REST door listens.
+
+    Attributes:
+        host: Address that it binds to.
+        port: Port; 0 takes a free one.
+        tls: Context for HTTPS, or None for plain HTTP.
+        timeout_s: Seconds that a request may take; 0 for any number.
+        cors: Whether pages of other origins may call it.
+        max_body_bytes: Largest body, also after it was unpacked.
+        max_held_bytes: Most bytes of bodies in work at the same time; more are refused with 503.
+        gzip_from_bytes: Answers from this size on are packed for clients that accept it.
+        metrics_path: Path of the metrics; empty for none.
+        metrics: Returns the page of metrics.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8501
+    tls: ssl.SSLContext | None = None
+    timeout_s: float = 30.0
+    cors: bool = False
+    max_body_bytes: int = 256 << 20
+    max_held_bytes: int = 1 << 30
+    gzip_from_bytes: int = 1024
+    metrics_path: str = "/monitoring/prometheus/metrics"
+    metrics: Callable[[], str] | None = None
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What is told of a request."""
+
+    api: str = ""
+    spec: ModelSpec = _NOTHING
+    request: Callable[[], Any] | None = None
+    response: Callable[[], Any] | None = None
+
+
+class RestDoor:
+    """Answers HTTP requests from a core.
+
+    Args:
+        core: Models and their computations.
+        settings: How it listens.
+        listeners: Told of every request that was answered.
+    """
+
+    def __init__(
+        self, core: Core, settings: RestSettings | None = None, listeners: Sequence[Listener] = ()
+    ) -> None:
+        self._core = core
+        self._settings = settings or RestSettings()
+        self._listeners = tuple(listeners)
+        self._ready = False
+        self._held_bytes = 0
+        self._ids = itertools.count(1)
+        self._id_prefix = os.urandom(4).hex()
+        self._server: web.Server[Any] | None = None
+        self._listener: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: If the address cannot be had.
+        """
+        settings = self._settings
+        # Bodies are unpacked here, where their size can be bounded and faults have a JSON answer.
+        self._server = web.Server(
+            self._handle,
+            request_factory=self._request,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=75.0,
+        )
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            self._server, settings.host, settings.port, ssl=settings.tls, backlog=4096
+        )
+        self.port = int(self._listener.sockets[0].getsockname()[1])
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell load balancers, by `/readyz`, whether requests are answered."""
+        self._ready = serving
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more requests, and give those in flight `grace_s` seconds."""
+        if self._listener is None or self._server is None:
+            return
+        self._listener.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(grace_s)
+        self._listener = self._server = None
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self._settings.max_body_bytes,
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is, and tell what happened."""
+        start = time.perf_counter()
+        path = request.raw_path.partition("?")[0]
+        outcome = _Outcome()
+        failure: ServingError | None = None
+        held = 0
+        body = b""
+        try:
+            kind, status = _JSON, 200
+            if _API.fullmatch(path):
+                if request.method == "OPTIONS":
+                    _check_origin(request)
+                    answer = b""
+                else:
+                    body = await self._body(request)
+                    held = len(body)
+                    self._held_bytes += held
+                    answer = await self._answer(request.method, path, body, outcome)
+            else:
+                status, kind, answer = self._other(request.method, path)
+        except ServingError as error:
+            failure = error
+        except HTTPRequestEntityTooLarge:
+            failure = ServingError(
+                Code.OUT_OF_RANGE,
+                f"Request body must be at most {self._settings.max_body_bytes} bytes. Received: more",
+            )
+            status, kind, answer = 413, _JSON, _error(failure.message)
+        except Exception as error:
+            _log.exception("a request failed in an unexpected way")
+            failure = ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+        finally:
+            self._held_bytes -= held
+        if failure is not None and status != 413:
+            status, kind, answer = HTTP_STATUS[failure.code], _JSON, _error(failure.message)
+        request_id = self._request_id(request)
+        response = self._response(request, status, kind, answer)
+        response.headers[_REQUEST_ID] = request_id
+        if status == 413:  # what is left of the body is not read
+            response.force_close()
+        if self._listeners and (outcome.api or _API.fullmatch(path)):
+            self._tell(request, start, outcome, failure, request_id, len(body), len(answer))
+        return response
+
+    def _response(self, request: web.BaseRequest, status: int, kind: str, answer: bytes) -> web.Response:
+        headers = dict(_CORS) if self._settings.cors else {}
+        headers["Content-Type"] = kind
+        if len(answer) >= self._settings.gzip_from_bytes and "gzip" in request.headers.get(
+            "Accept-Encoding", ""
+        ):
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+            answer = packer.compress(answer) + packer.flush()
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=answer, status=status, headers=headers)
+
+    def _request_id(self, request: web.BaseRequest) -> str:
+        given = request.headers.get(_REQUEST_ID)
+        if given and _VISIBLE.fullmatch(given):
+            return given
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Read and unpack the body."""
+        settings = self._settings
+        length = request.content_length or 0
+        if length > settings.max_body_bytes:
+            raise HTTPRequestEntityTooLarge(settings.max_body_bytes, length)
+        if self._held_bytes + length > settings.max_held_bytes:
+            raise ServingError(Code.UNAVAILABLE, "Too many bytes of requests are in work, try again later")
+        if not request.can_read_body:
+            return b""
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            request._payload_writer.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # type: ignore[attr-defined]
+        body = await request.read()
+        packing = request.headers.get("Content-Encoding", "").strip().lower()
+        if packing in ("", "identity"):
+            return body
+        if packing not in ("gzip", "x-gzip"):
+            raise ServingError(
+                Code.INVALID_ARGUMENT, f"Content-Encoding must be gzip or identity. Received: {packing[:40]}"
+            )
+        return _unpacked(body, settings.max_body_bytes)
+
+    async def _answer(self, method: str, path: str, body: bytes, outcome: _Outcome) -> bytes:
+        """Answer a request of the API."""
+        found = (
+            _RUN.fullmatch(path) if method == "POST" else _LOOK.fullmatch(path) if method == "GET" else None
+        )
+        if found is None:
+            raise _malformed(method, path)
+        name, version, label, verb = found.groups()
+        spec = _spec(name or "", version, label)
+        outcome.spec = spec
+        if method == "GET":
+            outcome.api = "GetModelMetadata" if verb else "GetModelStatus"
+            if not name:
+                raise ServingError(Code.INVALID_ARGUMENT, "Missing model name in request.")
+            if verb and verb == "metadata":
+                return rest_messages.metadata(spec, *self._core.metadata(spec))
+            return rest_messages.status(self._core.status(spec.name, spec.version, spec.label))
+        if verb not in _APIS:
+            raise _malformed(method, path)
+        outcome.api = _APIS[verb]
+        run: Callable[[ModelSpec, bytes, _Outcome], Awaitable[bytes]] = getattr(self, f"_{verb}")
+        return await run(spec, body, outcome)
+
+    def _deadline(self) -> float | None:
+        timeout_s = self._settings.timeout_s
+        return time.monotonic() + timeout_s if timeout_s > 0 else None
+
+    async def _predict(self, spec: ModelSpec, body: bytes, outcome: _Outcome) -> bytes:
+        deadline = self._deadline()
+        request = predict_request(body)
+        outcome.spec = spec = replace(spec, signature=request.signature)
+        # The version cannot change between here and the run: nothing is awaited in between.
+        with self._core.resolve(spec) as lease:
+            method = lease.servable.methods.get(spec.signature_name)
+            if method is None:
+                raise ServingError(
+                    Code.INVALID_ARGUMENT,
+                    f'Serving signature name: "{spec.signature_name}" not found in signature def',
+                )
+            inputs, rows = predict_inputs(request, method)
+            answer = await self._core.predict(
+                spec if spec.label is None else replace(spec, label=None, version=lease.version),
+                inputs,
+                deadline=deadline,
+            )
+        outcome.spec = answer.spec
+        if self._listeners:
+            outcome.request = lambda: rest_messages.predict_request(spec, inputs)
+            outcome.response = lambda: rest_messages.predict_response(answer)
+        return write_outputs(answer.outputs, rows)
+
+    async def _classify(self, spec: ModelSpec, body: bytes, outcome: _Outcome) -> bytes:
+        deadline = self._deadline()
+        request = predict_request(body)
+        outcome.spec = spec = replace(spec, signature=request.signature)
+        context, examples = example_messages(request)
+        answer = await self._core.classify(spec, merged_examples(context, examples), deadline=deadline)
+        outcome.spec = answer.spec
+        if self._listeners:
+            outcome.request = lambda: rest_messages.classify_request(spec, context, examples)
+            outcome.response = lambda: rest_messages.classify_response(answer)
+        return write_classes(answer.outputs)
+
+    async def _regress(self, spec: ModelSpec, body: bytes, outcome: _Outcome) -> bytes:
+        deadline = self._deadline()
+        request = predict_request(body)
+        outcome.spec = spec = replace(spec, signature=request.signature)
+        context, examples = example_messages(request)
+        answer = await self._core.regress(spec, merged_examples(context, examples), deadline=deadline)
+        outcome.spec = answer.spec
+        if self._listeners:
+            outcome.request = lambda: rest_messages.regress_request(spec, context, examples)
+            outcome.response = lambda: rest_messages.regress_response(answer)
+        return write_values(answer.outputs["outputs"])
+
+    def _other(self, method: str, path: str) -> tuple[int, str, bytes]:
+        """Answer what is not the API: health and metrics."""
+        settings = self._settings
+        if method in ("GET", "HEAD"):
+            if path in ("/livez", "/healthz"):
+                return 200, "text/plain", b"ok\n"
+            if path == "/readyz":
+                ready = self._ready and self._core.ready()
+                return (200, "text/plain", b"ok\n") if ready else (503, "text/plain", b"not ready\n")
+            if settings.metrics is not None and settings.metrics_path and path == settings.metrics_path:
+                return 200, "text/plain; version=0.0.4", settings.metrics().encode("utf-8")
+        return 404, _JSON, _error(f"Not Found: {method} {path}")
+
+    def _tell(
+        self,
+        request: web.BaseRequest,
+        start: float,
+        outcome: _Outcome,
+        failure: ServingError | None,
+        request_id: str,
+        request_bytes: int,
+        response_bytes: int,
+    ) -> None:
+        event = Event(
+            "REST",
+            outcome.api,
+            outcome.spec,
+            Code.OK if failure is None else failure.code,
+            "" if failure is None else failure.message,
+            time.perf_counter() - start,
+            request.remote or "",
+            request_id,
+            request_bytes,
+            0 if failure else response_bytes,
+            outcome.request,
+            None if failure else outcome.response,
+        )
+        for listener in self._listeners:
+            listener(event)
+
+
+def _spec(name: str, version: str | None, label: str | None) -> ModelSpec:
+    if version is None:
+        return ModelSpec(unquote(name), None, None if label is None else unquote(label))
+    if int(version[:20]) > 2**63 - 1:
+        raise ServingError(Code.INVALID_ARGUMENT, f"Failed to convert version: {version[:100]} to numeric.")
+    return ModelSpec(unquote(name), int(version))
+
+
+def _malformed(method: str, path: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
+
+
+def _check_origin(request: web.BaseRequest) -> None:
+    if not _ORIGIN.search(request.headers.get("Origin", "")):
+        raise ServingError(Code.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    unpacker = zlib.decompressobj(31)
+    try:
+        found = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise ServingError(Code.INVALID_ARGUMENT, f"the body must be gzip data. Received: {error}") from error
+    if len(found) > most:
+        raise HTTPRequestEntityTooLarge(most, len(found))
+    if not unpacker.eof:
+        raise ServingError(Code.INVALID_ARGUMENT, "the body must be whole gzip data. Received: a part of it")
+    return found
+
+
+def _error(message: str) -> bytes:
+    text = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    return orjson.dumps({"error": text}, option=orjson.OPT_INDENT_2)
