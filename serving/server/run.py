@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ __all__ = ["Door", "DoorMaker", "RunSettings", "Server", "entry_of_folder", "rea
 
 _log = logging.getLogger(__name__)
 
+_SWITCH_S = 0.001
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 
 
@@ -186,6 +188,8 @@ def run(settings: RunSettings, announce: Callable[[Server], None] | None = None)
     """
     import uvloop
 
+    # So long a thread that ends a run waits for a busy event loop; 5 ms is the default.
+    sys.setswitchinterval(_SWITCH_S)
     return int(uvloop.run(_until_told(settings, announce)))
 
 

@@ -151,8 +151,8 @@ def fill(proto: Any, array: Array, *, as_content: bool = False) -> None:
 def _shape(shape: Any) -> tuple[tuple[int, ...], int]:
     if shape.unknown_rank:
         raise TensorError("a tensor must have a known rank. Received: unknown_rank")
-    sizes = tuple(dim.size for dim in shape.dim)
-    if any(size < 0 for size in sizes):
+    sizes = tuple([dim.size for dim in shape.dim])
+    if sizes and min(sizes) < 0:
         raise TensorError(f"every size must be >= 0. Received: {sizes}")
     if len(sizes) > 32:
         raise TensorError(f"a tensor must have at most 32 dimensions. Received: {len(sizes)}")

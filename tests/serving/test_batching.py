@@ -34,10 +34,12 @@ class Watched:
     def __init__(self, servable: Servable) -> None:
         self._servable = servable
         self.batches: list[int] = []
+        self.threads: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def run(self, method: Any, inputs: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
+        self.threads.append(threading.get_ident())
         self.batches.append(len(inputs[0]) if inputs[0].ndim else -1)
         assert self.gate.wait(10)
         return self._servable.run(method, inputs, outputs)
@@ -94,6 +96,16 @@ def test_an_idle_adaptive_batcher_runs_at_once(zoo):
     drive(zoo, Adaptive, work, Limits())
 
 
+def test_quick_runs_stay_in_the_event_loop(zoo):
+    async def work(batcher: Batcher, watched: Watched) -> None:
+        for _ in range(8):
+            await batcher.run(row(1.0))
+        assert watched.threads[-1] == threading.get_ident()
+        assert watched.threads[0] != threading.get_ident()
+
+    drive(zoo, Adaptive, work, Limits(inline_s=10.0))
+
+
 def test_what_queues_while_a_run_is_in_flight_goes_into_the_next(zoo):
     async def work(batcher: Batcher, watched: Watched) -> None:
         watched.gate.clear()
@@ -108,7 +120,7 @@ def test_what_queues_while_a_run_is_in_flight_goes_into_the_next(zoo):
         ]
         assert watched.batches[:2] == [1, 15]
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1))
+    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0))
 
 
 def test_runs_hold_no_more_than_max_rows_but_for_one_large_request(zoo):
@@ -124,7 +136,7 @@ def test_runs_hold_no_more_than_max_rows_but_for_one_large_request(zoo):
         checks = [batch for batch in watched.batches[1:] if batch in (4, 2, 9, 1)]
         assert checks == watched.batches[1:]
 
-    drive(zoo, Adaptive, work, Limits(max_rows=4, in_flight=1))
+    drive(zoo, Adaptive, work, Limits(max_rows=4, in_flight=1, inline_s=0.0))
 
 
 def test_models_whose_rows_see_each_other_are_run_apart(zoo):
@@ -137,7 +149,7 @@ def test_models_whose_rows_see_each_other_are_run_apart(zoo):
             assert [task[0].tolist() for task in await asyncio.gather(*tasks)] == [[0.25, 0.75]] * 4
         assert watched.batches[-4:] == [2, 2, 2, 2]
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1), signature="share")
+    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0), signature="share")
 
 
 @pytest.mark.parametrize("signature", ["summed", "any_shape"])
@@ -160,7 +172,7 @@ def test_one_that_fails_takes_no_other_with_it(zoo):
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(answer) for answer in answers] == [list, list, ServingError, list]
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1), signature="positive")
+    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0), signature="positive")
 
 
 def test_hung_up_requests_are_not_run(zoo):
@@ -180,7 +192,7 @@ def test_hung_up_requests_are_not_run(zoo):
         assert watched.batches == [1, 1]
         late.cancel()
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1))
+    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0))
 
 
 def test_a_full_queue_refuses_at_once_and_recovers(zoo):
@@ -198,7 +210,7 @@ def test_a_full_queue_refuses_at_once_and_recovers(zoo):
         await asyncio.gather(first, *waiting)
         assert (await batcher.run(row(3.0)))[0].tolist() == [3.0]
 
-    drive(zoo, Adaptive, work, Limits(max_queued=8, in_flight=1))
+    drive(zoo, Adaptive, work, Limits(max_queued=8, in_flight=1, inline_s=0.0))
 
 
 # Dynamic
