@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from headrace.serving.preprocessing import HASH_KEY, JOINER
+from headrace.serving.preprocessing import JOINER
 
-from .config import Vocabulary
 from .dates import date_tables, parse_dates
 from .outputs import (
     Bag,
@@ -37,16 +36,15 @@ from .outputs import (
 from .pictures import build_picture
 from .texts import build_bag, distinct, first_tokens, lay_out, split_tokens
 from .timeseries import build_series
+from .vocabularies import look_up, look_up_weighed
 
 __all__ = [
     "Column",
     "LabelPlan",
     "build_preprocessing_fn",
     "dense_column",
-    "frequency_file",
     "label_outputs",
     "statistics_name",
-    "vocabulary_file",
 ]
 
 _MEDIAN_ERROR = 1e-4  # of rank, as a share of the rows
@@ -168,17 +166,6 @@ def _several_labels(texts: Any, label: LabelPlan) -> Any:
     return tf.ensure_shape(tf.cast(matches, tf.int64), [None, len(label.classes or ())])
 
 
-def vocabulary_file(output: Output, index: int) -> str:
-    """Return the name of the vocabulary's file among the transform graph's assets."""
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in output.name)
-    return f"{index:03d}_{name}"
-
-
-def frequency_file(output: Bag, index: int) -> str:
-    """Return the name of the asset that says in how many rows each token of the vocabulary is."""
-    return f"{vocabulary_file(output, index)}_rows"
-
-
 def statistics_name(index: int) -> str:
     """Return the name of the operation that holds the fitted numbers of output `index`.
 
@@ -261,14 +248,14 @@ def _build_category(output: Category, columns: Mapping[str, Column], index: int)
     present = columns[output.parts[0].column].present
     for part in output.parts[1:]:
         present |= columns[part.column].present
-    category = _look_up(text, tf.boolean_mask(text, present), output, index)
+    category = look_up(text, tf.boolean_mask(text, present), output, index)
     return tf.where(present, category, tf.zeros_like(category))
 
 
 def _build_categories(output: Categories, columns: Mapping[str, Column], index: int) -> Any:
     pieces = tf.strings.split(columns[output.column].values, output.separator)
     pieces = tf.ragged.boolean_mask(pieces, tf.not_equal(pieces, ""))[:, : output.width]
-    category = pieces.with_flat_values(_look_up(pieces.flat_values, pieces.flat_values, output, index))
+    category = pieces.with_flat_values(look_up(pieces.flat_values, pieces.flat_values, output, index))
     padded = category.to_tensor(default_value=-1, shape=[None, output.width])  # [rows, width]
     empty = tf.constant([0] + [-1] * (output.width - 1), tf.int64)
     return tf.where(pieces.row_lengths()[:, tf.newaxis] > 0, padded, empty)
@@ -277,71 +264,18 @@ def _build_categories(output: Categories, columns: Mapping[str, Column], index: 
 def _build_tokens(output: Tokens, column: Column, index: int) -> Any:
     tokens = split_tokens(column.values, output.tokenizer)
     kept, owners = first_tokens(tokens, output.width)
-    return lay_out(_look_up(kept, tokens.flat_values, output, index), owners, tokens.nrows(), output.width)
+    return lay_out(look_up(kept, tokens.flat_values, output, index), owners, tokens.nrows(), output.width)
 
 
 def _build_bag(output: Bag, column: Column, index: int) -> tuple[Any, Any]:
     tokens = split_tokens(column.values, output.tokenizer)
-    counted = distinct(tokens)
-    found = _look_up(tokens.flat_values, counted, output, index)
-    idf = _idf(output, column, counted, index) if output.weigh == "tfidf" else None
-    return build_bag(tokens.with_flat_values(found), output.width, idf)
-
-
-def _idf(output: Bag, column: Column, counted: Any, index: int) -> Any:
-    """Return a function from categories to 1 + ln((1 + rows) / (1 + rows with the token)), float32.
-
-    A hash bucket, which all unknown tokens share, weighs as what is in every row: 1.
-
-    Args:
-        output: What is planned.
-        column: The raw column.
-        counted: string `[n]`: each row's distinct tokens.
-        index: Place of the output.
-    """
-    rows = tft.sum(tf.ones_like(column.present, tf.int64))
-    rows = tf.identity(tf.cast(rows, tf.float64), statistics_name(index))
-    file = _vocabulary(counted, output.vocabulary, frequency_file(output, index), store_frequency=True)
-
-    def look_up(places: Any, path: Any) -> tuple[Any, Any]:
-        line, count = tf.lookup.TextFileIndex.LINE_NUMBER, 0
-        source = tf.lookup.TextFileInitializer(path, tf.int64, line, tf.int64, count, delimiter=" ")
-        table = tf.lookup.StaticHashTable(source, default_value=-1)
-        return table.lookup(places), table.size()
-
-    def weigh(categories: Any) -> Any:
-        places = categories - 1 - output.buckets
-        count = tf.cast(tft.apply_vocabulary(places, file, lookup_fn=look_up), tf.float64)
-        idf = 1.0 + tf.math.log((1.0 + rows) / (1.0 + count))
-        return tf.where(count >= 0, tf.cast(idf, tf.float32), tf.ones_like(count, tf.float32))
-
-    return weigh
-
-
-def _vocabulary(present: Any, vocabulary: Vocabulary, file: str, store_frequency: bool = False) -> Any:
-    """Count texts, string `[n]`, and write those to keep; return the name of the file."""
-    return tft.vocabulary(
-        present,
-        top_k=vocabulary.top_k,
-        frequency_threshold=vocabulary.min_count if vocabulary.min_count > 1 else None,
-        vocab_filename=file,
-        store_frequency=store_frequency,
-    )
-
-
-def _look_up(text: Any, present: Any, output: Category | Categories | Tokens | Bag, index: int) -> Any:
-    """Return the category of each text: hash buckets from 1, then the vocabulary.
-
-    Args:
-        text: string `[n]`.
-        present: string `[m]`, those to count.
-    """
-    category = 1 + tf.strings.to_hash_bucket_strong(text, output.buckets, list(HASH_KEY))
-    if output.vocabulary is None:
-        return category
-    words = _vocabulary(present, output.vocabulary, vocabulary_file(output, index))
-    known = tft.apply_vocabulary(text, words, default_value=-1)
-    return tf.where(known >= 0, 1 + output.buckets + known, category)
+    if output.weigh == "counts":
+        found, weigh = look_up(tokens.flat_values, distinct(tokens), output, index), None
+    else:
+        rows = tft.sum(tf.ones_like(column.present, tf.int64))
+        rows = tf.identity(tf.cast(rows, tf.float64), statistics_name(index))
+        found, weigh = look_up_weighed(tokens.flat_values, distinct(tokens), rows, output, index)
+    return build_bag(tokens.with_flat_values(found), output.width, weigh)
 
 
 def _part_text(part: Part, columns: Mapping[str, Column]) -> Any:

@@ -15,7 +15,7 @@ from headrace.serving.characters import character_rules
 from headrace.serving.dates import DATE_PARTS
 from headrace.serving.preprocessing import HASH_KEY, JOINER, SCHEMA_VERSION
 
-from .graph import frequency_file, statistics_name, vocabulary_file
+from .graph import statistics_name
 from .outputs import (
     Bag,
     BagWeights,
@@ -34,6 +34,7 @@ from .outputs import (
 )
 from .pictures import SCALES
 from .plan import default_embedding_dim
+from .vocabularies import read_weighed, vocabulary_file
 
 __all__ = ["Fitted", "describe_features", "describe_transform", "read_fitted"]
 
@@ -59,13 +60,16 @@ def read_fitted(transform_graph_dir: str, outputs: Sequence[Output]) -> Fitted:
     """Read what was fitted for `outputs` from the artifact."""
     graph = tft.TFTransformOutput(transform_graph_dir)
     statistics = _read_statistics(graph.transform_savedmodel_dir, outputs)
-    vocabularies, frequencies = {}, {}
+    vocabularies: dict[str, list[str]] = {}
+    frequencies: dict[str, npt.NDArray[np.int64]] = {}
     for index, output in enumerate(outputs):
-        if isinstance(output, Category | Categories | Tokens | Bag) and output.vocabulary is not None:
-            vocabularies[output.name] = _read_lines(graph, vocabulary_file(output, index))
+        if not isinstance(output, Category | Categories | Tokens | Bag) or output.vocabulary is None:
+            continue
+        lines = _read_lines(graph, vocabulary_file(output, index))
         if isinstance(output, Bag) and output.weigh == "tfidf":
-            lines = _read_lines(graph, frequency_file(output, index))
-            frequencies[output.name] = np.array([line.partition(" ")[0] for line in lines], np.int64)
+            lines, counts = read_weighed(lines)
+            frequencies[output.name] = np.array(counts, np.int64)
+        vocabularies[output.name] = lines
     return Fitted(statistics, vocabularies, frequencies)
 
 
