@@ -8,9 +8,25 @@ from typing import Any
 
 import keras
 
-__all__ = ["RestOfState"]
+__all__ = ["RestOfState", "random_state", "set_random_state"]
 
 _COUNTED = ("wait", "best", "best_epoch", "cooldown_counter")
+
+
+def random_state(model: Any) -> list[Any]:
+    """Return the seeds of a model's random layers, such as dropout, as lists of numbers."""
+    return [variable.numpy().tolist() for variable in _seeds(model)]
+
+
+def set_random_state(model: Any, state: list[Any]) -> None:
+    """Set the seeds that `random_state` returned."""
+    for variable, value in zip(_seeds(model), state, strict=True):
+        variable.assign(value)
+
+
+def _seeds(model: Any) -> list[Any]:
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
 
 
 class RestOfState(keras.callbacks.Callback):
@@ -50,8 +66,7 @@ class RestOfState(keras.callbacks.Callback):
         known = int(self._dataset.cardinality()) >= 0
         for _ in range(2 * epoch if known else epoch):
             iter(self._dataset)
-        for variable, value in zip(self._seeds(), state["seeds"], strict=True):
-            variable.assign(value)
+        set_random_state(self.model, state["seeds"])
         for callback, counts in zip(self._counting, state["counts"], strict=True):
             for name, value in counts.items():
                 setattr(callback, name, value)
@@ -62,16 +77,12 @@ class RestOfState(keras.callbacks.Callback):
             {name: _plain(vars(callback)[name]) for name in _COUNTED if name in vars(callback)}
             for callback in self._counting
         ]
-        seeds = [variable.numpy().tolist() for variable in self._seeds()]
+        seeds = random_state(self.model)
         self._kept = {key: value for key, value in self._kept.items() if int(key) == epoch}
         self._kept[str(epoch + 1)] = {"seeds": seeds, "counts": counts}
         scratch = self._path.with_suffix(".part")
         scratch.write_text(json.dumps(self._kept), encoding="utf-8")
         os.replace(scratch, self._path)
-
-    def _seeds(self) -> list[Any]:
-        weights = {id(weight) for weight in self.model.weights}
-        return [variable for variable in self.model.variables if id(variable) not in weights]
 
 
 def _plain(value: Any) -> Any:

@@ -33,7 +33,8 @@ def sampled_sizes(counts: np.ndarray, sampling: str) -> np.ndarray:
 def sampled_places(labels: np.ndarray, sampling: str, seed: int) -> Any:
     """Return a dataset of row numbers with classes of one size, drawn and ordered anew every epoch.
 
-    Every row of a class that is drawn more often comes as often as any other of it, give or take one.
+    Every row of a class that is drawn more often comes as often as any other of it, give or take one. Each
+    epoch follows from one number, so that a resumed training can skip epochs.
 
     Args:
         labels: Class of each row, int64 `[rows]`.
@@ -41,14 +42,22 @@ def sampled_places(labels: np.ndarray, sampling: str, seed: int) -> Any:
         seed: Of draws and order.
     """
     sizes = sampled_sizes(np.bincount(labels), sampling)
-    dataset = tf.data.Dataset.range(0)
-    for label in np.flatnonzero(sizes):
-        places = np.flatnonzero(labels == label)
-        drawn = tf.data.Dataset.from_tensor_slices(places).shuffle(
-            len(places), seed=seed + int(label), reshuffle_each_iteration=True
-        )
-        dataset = dataset.concatenate(drawn.repeat().take(int(sizes[label])))
-    return dataset.shuffle(max(int(sizes.sum()), 1), seed=seed, reshuffle_each_iteration=True)
+    members = {label: np.flatnonzero(labels == label) for label in np.flatnonzero(sizes)}
+
+    def epoch(start: Any) -> Any:
+        drawn = []
+        for label, places in members.items():
+            own = tf.random.experimental.stateless_fold_in(start, label)
+            order = tf.random.experimental.stateless_shuffle(tf.constant(places), own)
+            whole, rest = divmod(int(sizes[label]), len(places))
+            drawn += [tf.tile(order, [whole]), order[:rest]]
+        order = tf.random.experimental.stateless_shuffle(tf.concat(drawn, axis=0), start)
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    if not members:
+        return tf.data.Dataset.range(0)
+    starts = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2).take(1)
+    return starts.flat_map(epoch).apply(tf.data.experimental.assert_cardinality(int(sizes.sum())))
 
 
 def sampled_records(

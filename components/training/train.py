@@ -24,10 +24,14 @@ from .hardware import Hardware, prepare
 from .input import Batches, Source, batches, class_weights_of, label_parts, read_rows, split_files
 from .lr_finder import find_learning_rate
 from .monitoring import Monitoring, probe_rows
+from .resume import random_state, set_random_state
 from .settings import Monitor, check_training, resolve_monitor
 from .target import fit_target
 
 __all__ = ["Part", "Trained", "train", "train_on"]
+
+_PHASES_APART = 7919
+"""Between the seeds of two phases; parts differ by 1."""
 
 
 @dataclass(frozen=True)
@@ -258,8 +262,9 @@ def _fit_part(job: _Job, model: Any, folders: RunFolders, number: int, parts: in
     seed = job.seed + number
     keras.utils.set_random_seed(seed)
     folders.state.mkdir(parents=True, exist_ok=True)
-    train_batches = _train_batches(job, seed)
     eval_batches = batches(job.evaluation, job.features, job.training)
+    first_state = random_state(model)
+    steps = None
     log = EpochLog(folders.epochs, job.monitor)
     watched: list[dict[str, Any]] = []
     for place, phase in enumerate(job.phases):
@@ -271,6 +276,10 @@ def _fit_part(job: _Job, model: Any, folders: RunFolders, number: int, parts: in
         own = folders.of_phase(phase.name) if len(job.phases) > 1 else folders
         if place > 0 and folders.best_weights.exists():
             model.load_weights(str(folders.best_weights))
+        # Each phase begins its own order and chances: one that is resumed need not know those before it.
+        train_batches = _train_batches(job, seed + place * _PHASES_APART)
+        steps = train_batches.steps
+        set_random_state(model, first_state)
         job.compile(model, phase)
         watched = _fit_phase(
             job,
@@ -280,7 +289,7 @@ def _fit_part(job: _Job, model: Any, folders: RunFolders, number: int, parts: in
             log,
             _Stretch(phase, before, marks, number, parts, sum(map(job.length, job.phases[:place]))),
         )
-    return _part(job, log, folders, watched), train_batches.steps
+    return _part(job, log, folders, watched), steps
 
 
 def _probe(evaluation: Batches, features: Mapping[str, Any]) -> Any:

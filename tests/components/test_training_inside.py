@@ -361,6 +361,20 @@ class TestPhases:
         assert made.epochs[: len(before) - 1] == before[:-1]
         assert [entry["epoch"] for entry in made.best.monitoring] == list(range(1, wanted + 3))
 
+    def test_resumed_phases_end_as_undisturbed_ones(self, tmp_path: Path):
+        settings: dict[str, Any] = {
+            "backup": True,
+            "monitoring": False,
+            "sampling": "over",
+            "augment": {"tabular": {"noise": 0.2}, "mixup": 0.3},
+            "ema_momentum": 0.9,
+        }
+        whole = fit_phases(tmp_path / "whole", epochs=3, **settings)
+        fit_phases(tmp_path / "parts", epochs=1, **settings)  # frozen, and one epoch of fine_tune
+        resumed = fit_phases(tmp_path / "parts", epochs=3, **settings)
+        for one, other in zip(whole.epochs, resumed.epochs, strict=True):
+            assert one["logs"] == pytest.approx(other["logs"], abs=1e-6)
+
     def test_finished_phases_are_not_done_again(self, tmp_path: Path):
         first = fit_phases(tmp_path, backup=True)
         assert fit_phases(tmp_path, backup=True).epochs == first.epochs
