@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,6 +43,8 @@ class Settings:
         check_method_name: Whether a signature answers only the API that its method name says.
         labels_for_unavailable: Whether a new label may name a version that is not loaded yet.
         warmup_iterations: How often each warm-up request is run, >= 1.
+        max_in_flight: Most computations that are read, wait or run at the same time, over all models and
+            doors, >= 1; more are refused before they are read.
     """
 
     manager: ManagerSettings = field(default_factory=ManagerSettings)
@@ -55,6 +58,7 @@ class Settings:
     check_method_name: bool = False
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1
+    max_in_flight: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Core:
         workers = batching.num_batch_threads if batching else self.settings.run_threads
         self._threads = ThreadPoolExecutor(workers or self.settings.limits.in_flight, "run")
         self._reloading = asyncio.Lock()
+        self._in_flight = 0
 
     @property
     def manager(self) -> Manager:
@@ -114,6 +119,26 @@ class Core:
     def ready(self) -> bool:
         """Whether every configured model has a version that answers."""
         return self._manager.ready()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a computation while its request is read and answered; doors enter it before they parse.
+
+        Raises:
+            ServingError: UNAVAILABLE, if there are too many already: what is refused unread costs next to
+                nothing, so that the accepted ones keep their time.
+        """
+        if self._in_flight >= self.settings.max_in_flight:
+            raise ServingError(
+                Code.UNAVAILABLE,
+                f"the server must not take on more than {self.settings.max_in_flight} requests at once. "
+                f"Received: one more",
+            )
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
 
     def resolve(self, spec: ModelSpec) -> Lease:
         """Hold the version that `spec` names while it is in use.

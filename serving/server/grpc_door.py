@@ -45,6 +45,16 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _SIGNATURE_DEF = "signature_def"
 _TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 _REQUEST_ID = "x-request-id"
+_APIS = {
+    "_predict": "Predict",
+    "_classify": "Classify",
+    "_regress": "Regress",
+    "_multi_inference": "MultiInference",
+    "_metadata": "GetModelMetadata",
+    "_status": "GetModelStatus",
+    "_reload": "HandleReloadConfigRequest",
+}
+_COMPUTATIONS = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
 
 
 @dataclass(frozen=True)
@@ -179,33 +189,26 @@ class GrpcDoor:
         )
 
     def _handler(self, kind: Any, answer: Callable[[Any], Awaitable[tuple[Any, ModelSpec]]]) -> Any:
-        """Return the handler of one method: parse, answer, serialize, and tell what happened."""
-        api = answer.__name__
+        """Return the handler of one method: admit, parse, answer, serialize, and tell what happened."""
+        api = _APIS[answer.__name__]
         parse = kind.FromString
-        names = {
-            "_predict": "Predict",
-            "_classify": "Classify",
-            "_regress": "Regress",
-            "_multi_inference": "MultiInference",
-            "_metadata": "GetModelMetadata",
-            "_status": "GetModelStatus",
-            "_reload": "HandleReloadConfigRequest",
-        }
+        admitted = self._core.admitted if api in _COMPUTATIONS else contextlib.nullcontext
 
         async def handle(wire: bytes, context: Any) -> bytes:
             start = time.perf_counter()
             request = None
             try:
-                request = parse(wire)
-                response, spec = await answer(request)
-                sent: bytes = response.SerializeToString()
+                with admitted():
+                    request = parse(wire)
+                    response, spec = await answer(request)
+                    sent: bytes = response.SerializeToString()
             except Exception as error:
                 failure = _as_serving_error(error)
-                self._tell(names[api], start, context, wire, request, failure, None, b"")
+                self._tell(api, start, context, wire, request, failure, None, b"")
                 await context.abort(_STATUS_CODES[int(failure.code)], cut(failure.message))
                 raise
             if self._listeners:
-                self._tell(names[api], start, context, wire, request, spec, response, sent)
+                self._tell(api, start, context, wire, request, spec, response, sent)
             return sent
 
         return grpc.unary_unary_rpc_method_handler(handle)

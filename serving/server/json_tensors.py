@@ -7,6 +7,7 @@ list, at numpy's speed; anything else is walked through value by value, to name 
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -35,7 +36,11 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
-_FLOATS = {"float": (np.float32, 2**24 - 1), "double": (np.float64, 2**53 - 1)}
+_FLOATS = {
+    # type -> (largest number, largest whole number)
+    "float": (float(np.finfo(np.float32).max), 2**24 - 1),
+    "double": (float(np.finfo(np.float64).max), 2**53 - 1),
+}
 _WRITTEN = {*_RANGES, *_FLOATS, "bool", "string"}
 _MAX_DIMENSIONS = 32
 _NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
@@ -328,11 +333,8 @@ def _unknown(value: Any, kind: str) -> Any:
 def _as_float(value: Any, kind: str) -> float:
     if type(value) not in (int, float):
         _refuse(value, kind)
-    dtype, most = _FLOATS[kind]
-    if isinstance(value, int):
-        lossy = abs(value) > most
-    else:
-        lossy = np.isfinite(value) and abs(value) > float(np.finfo(dtype).max)
+    largest, whole = _FLOATS[kind]
+    lossy = abs(value) > (whole if isinstance(value, int) else largest) and math.isfinite(value)
     if lossy:
         raise _invalid(f"Cannot convert JSON value: {quote(value)} to {kind} without loss of precision.")
     return float(value)
@@ -385,8 +387,8 @@ def _fitting(flat: list[Any], types: set[type], kind: str) -> bool:
         return types == {int} and low <= min(flat) and max(flat) <= high
     if kind not in _FLOATS or not types <= {int, float}:
         return False
-    dtype, most = _FLOATS[kind]
-    limit = float(np.finfo(dtype).max) if types == {float} else most
+    largest, whole = _FLOATS[kind]
+    limit = largest if types == {float} else whole
     array = np.abs(np.asarray(flat, np.float64))
     return bool((array <= limit).all())
 

@@ -107,7 +107,7 @@ class RestDoor:
         self._held_bytes = 0
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(4).hex()
-        self._server: web.Server[Any] | None = None
+        self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
         self.port = 0
 
@@ -229,8 +229,9 @@ class RestDoor:
             raise ServingError(Code.UNAVAILABLE, "Too many bytes of requests are in work, try again later")
         if not request.can_read_body:
             return b""
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            request._payload_writer.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # type: ignore[attr-defined]
+        expects = request.headers.get("Expect", "").lower() == "100-continue"
+        if expects and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.read()
         packing = request.headers.get("Content-Encoding", "").strip().lower()
         if packing in ("", "identity"):
