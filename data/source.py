@@ -1,6 +1,7 @@
 """What can be told of a data set in under a second: files, headers, columns, types of the first rows."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ __all__ = ["Source", "check_source", "column_names"]
 
 _HEAD_BYTES = 1 << 18
 _MAX_PEEKED = 64
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ def _check_first_rows(path: str, data: DataConfig, columns: Sequence[RawColumn])
             raise ConfigError(
                 f"column {name!r} is read as a number. Received: {values[at].as_py()[:80]!r} and "
                 f"{count - 1} more texts in the first {len(values)} rows (row {at + 1} of {path})",
-                f"make its feature `kind: categorical`, or correct `data.columns.{name}`",
+                f"make its feature `kind: {'date' if _DATE.match(values[at].as_py()) else 'categorical'}`, "
+                f"or correct `data.columns.{name}`",
             )
 
 

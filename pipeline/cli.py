@@ -305,7 +305,7 @@ def _data() -> None:
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @_with_debug
 def _fetch(name: str, folder: str) -> None:
-    """Put a real data set into a folder: flights."""
+    """Put a real data set into a folder: flights, taxi, diamonds, digits, tweets or vowels."""
     from headrace.data.samples import fetch
 
     click.echo(fetch(name, folder))

@@ -249,7 +249,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"the config must be valid YAML. Received: {' '.join(str(error).split())} ({path})"
         ) from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"the config must be a mapping. Received: {type(raw).__name__} ({path})")
+        received = "nothing: the file is empty" if raw is None else f"a {type(raw).__name__}"
+        raise ConfigError(f"the config must be a mapping of keys to values. Received: {received} ({path})")
     for override in overrides:
         _apply_override(raw, override)
     config = parse_config(raw, place=file.name)
@@ -311,6 +312,23 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         target[last] = value
 
 
+_RULES = {
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+}
+"""What pydantic says of types, in the words of YAML rather than of Python."""
+
+
 def _explain(error: ValidationError, raw: Mapping[str, Any], place: str) -> str:
     """Return one line an error: rule, value received, place."""
     lines = []
@@ -337,7 +355,7 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], place: str) -> str:
             message = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
             lines.append(f"{message} ({dotted} in {place})" if where else f"{message} ({place})")
         else:
-            rule = item["msg"].replace("Input should", "must", 1)
+            rule = _RULES.get(item["type"]) or item["msg"].replace("Input should", "must", 1)
             rule = rule[0].lower() + rule[1:]
             lines.append(f"`{dotted}` {rule}. Received: {received} ({dotted} in {place})")
     return "\n".join(dict.fromkeys(lines))

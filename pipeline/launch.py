@@ -116,6 +116,8 @@ def _published(connection: Any, node_id: str, info: Any) -> LaunchResult:
     """Read back from MLMD what the launch published."""
     from ml_metadata.proto import metadata_store_pb2
 
+    from headrace.components.nodes.executor import finding_without_output
+
     if info is None or not info.execution_id:
         raise HeadraceError(
             f"a node must be given its inputs. Received: none for {node_id}",
@@ -143,14 +145,28 @@ def _published(connection: Any, node_id: str, info: Any) -> LaunchResult:
     resolver = node_id == "baseline"
     if resolver:
         rows = [row for row in rows if row["artifact"] == "baseline"]
-        finding = f"model {rows[0]['id']}, pushed before" if rows else "none: nothing else was pushed yet"
+        finding = (
+            _baseline_finding(connection, rows[0]["id"]) if rows else "none: nothing else was pushed yet"
+        )
         outputs = {row["artifact"]: row["uri"] for row in rows}
     return LaunchResult(
         state="cached" if state == "CACHED" and not resolver else "complete",
-        finding=finding,
+        finding=finding or finding_without_output(),
         outputs=outputs,
         artifacts=rows,
     )
+
+
+def _baseline_finding(connection: Any, model_id: int) -> str:
+    """Say which push the baseline is, by the version that people know."""
+    with connection as handle:
+        pushes = handle.store.get_artifacts_by_type("PushedModel")
+    for push in sorted(pushes, key=lambda item: item.id, reverse=True):
+        if push.custom_properties["model_artifact_id"].int_value == model_id:
+            return (
+                f"the model of version {push.custom_properties['pushed_version'].string_value}, pushed before"
+            )
+    return "a model that was pushed before"
 
 
 class _Interrupted(BaseException):

@@ -145,7 +145,7 @@ def _compare(
     if not against_baseline:
         holds = bound.holds(value)
         limit = ("at least" if bound.op == ">=" else "at most") + f" {bound.value:g}"
-        reason = f"{place} is {value:.6g}, {'as it must be' if holds else 'and must be'} {limit}."
+        reason = f"{place} is {value:.6g}, {'and so' if holds else 'and must be'} {limit}."
         return Gate("quality", gate_metric, "PASS" if holds else "FAIL", reason, name, keys, bound, value)
     baseline = evidence.baseline() or {}
     reference = find_metric(find_slice(baseline, keys) if keys else baseline, metric)

@@ -34,8 +34,11 @@ def data(ctx: NodeContext) -> NodeResult:
         errors = [row for row in anomalies if row["severity"] == "error"]
         lines = ["The data gate rejected the data.", *(gate.line() for gate in failing)]
         raise DataRejected("\n".join([*lines, *anomaly_table(errors)]), _hint(folder))
-    states = sorted({gate.state for gate in gates})
-    return NodeResult(finding=f"{len(gates)} data gates: {', '.join(states) or 'none'}")
+    states = [gate.state for gate in gates]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    return NodeResult(
+        finding=f"go on; {len(gates)} gate{'s' if len(gates) != 1 else ''}: {counted or 'none'}"
+    )
 
 
 def model(ctx: NodeContext) -> NodeResult:

@@ -18,10 +18,12 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import DataRejected, EnvironmentProblem
 from headrace.data.section import canonical_json
 
-__all__ = ["FINDING", "RoomExecutor", "translated"]
+__all__ = ["FINDING", "RoomExecutor", "finding_without_output", "translated"]
 
 FINDING = "finding"
 """Custom property of a node's first output that holds its finding, so that a cached node can tell it."""
+
+_FINDING_VARIABLE = "HEADRACE_FINDING"
 
 _DISK = {
     errno.ENOSPC: "the disk is full",
@@ -70,11 +72,18 @@ class RoomExecutor(base_executor.BaseExecutor):
         _record(result, outputs, input_dict)
 
 
+def finding_without_output() -> str:
+    """Return what the node that this process ran last found, if it has no output that could hold it."""
+    return os.environ.pop(_FINDING_VARIABLE, "")
+
+
 def _record(result: NodeResult, outputs: Mapping[str, Any], inputs: Mapping[str, Sequence[Any]]) -> None:
     for name, properties in result.properties.items():
         for key, value in properties.items():
             setter = "set_int_custom_property" if isinstance(value, int) else "set_string_custom_property"
             getattr(outputs[name], setter)(key, value if isinstance(value, int) else str(value))
+    if not outputs:
+        os.environ[_FINDING_VARIABLE] = result.finding
     for item in outputs.values():
         item.set_string_custom_property(FINDING, result.finding)
         if item.TYPE_NAME == "PushedModel":

@@ -21,6 +21,7 @@ from .settings import Monitor
 
 __all__ = ["EpochLog", "Progress", "RunFolders", "epoch_rate", "make_callbacks", "write_csv"]
 
+_WHOLE_FROM = 1000  # losses and metrics in the label's unit need no decimals from here on
 _EVENTS_INTERVAL_S = 0.5
 
 
@@ -330,7 +331,7 @@ class Progress(keras.callbacks.Callback):
     def _event(self, done: int, logs: dict[str, Any], now: float) -> None:
         values = {name: _finite(value) for name, value in logs.items()}
         shown = [
-            f"{name} {value:.4f}"
+            f"{name} {value:.4f}" if abs(value) < _WHOLE_FROM else f"{name} {value:,.0f}"
             for name, value in values.items()
             if value is not None and name != "learning_rate"
         ]

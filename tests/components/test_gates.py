@@ -171,7 +171,7 @@ def test_the_data_verdict_prints_a_table(tmp_path: Path) -> None:
         "train  carrier  known categories  one of AA, B6  also ZZ  1,234",
     ]
     write_gates(folder / "gates.json", [DATA_PASS])
-    assert _verdict(tmp_path, verdict.data).finding == "1 data gates: PASS"
+    assert _verdict(tmp_path, verdict.data).finding == "go on; 1 gate: 1 PASS"
 
 
 def test_judging_changes_nothing_it_was_given(candidate: Candidate) -> None:

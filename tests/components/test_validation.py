@@ -23,7 +23,7 @@ def test_the_first_run_has_no_baseline(tmp_path: Path) -> None:
         ("skew", {"split": "eval"}, "PASS"),
     ]
     assert rows_of(base) == []
-    assert room.verdict(base).finding == "4 data gates: NO_BASELINE, PASS"
+    assert room.verdict(base).finding == "go on; 4 gates: 3 NO_BASELINE, 1 PASS"
 
 
 def test_like_data_passes_the_kept_schema(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def write(folder: Path, raw: Any) -> Path:
         ("features.distance.scal", "zscore", "unknown key `features.distance.scal`.*Nearest valid key: `scale`"),
         ("data.split.ky", ["a"], "unknown key `data.split.ky`.*Nearest valid key: `key`"),
         ("training.epochs", 0, r"`training.epochs` must be greater than or equal to 1. Received: 0"),
-        ("training.epochs", "many", r"`training.epochs` must be a valid integer.*Received: \"many\""),
+        ("training.epochs", "many", r"`training.epochs` must be a whole number.*Received: \"many\""),
         ("evaluation.threshold", 1.5, "evaluation.threshold.*Received: 1.5"),
         ("features.distance.clip", [3, 1], r"`clip` must be \[low, high\].*features.distance in"),
         ("features.carrier.kind", "sound", "`features.carrier.kind` must be one of 'numeric', .*Received: 'sound'"),
@@ -102,8 +102,8 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a: [", "valid YAML"),
-        ("- 1", "must be a mapping. Received: list"),
-        ("", "must be a mapping. Received: NoneType"),
+        ("- 1", "must be a mapping of keys to values. Received: a list"),
+        ("", "must be a mapping of keys to values. Received: nothing: the file is empty"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, text: str, message: str) -> None:
