@@ -4,7 +4,7 @@ import base64
 import binascii
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,39 @@ _INT64 = (-(2**63), 2**63 - 1)
 
 
 class InvalidRow(HeadraceError, ValueError):
-    """A value that does not fit its column, or a column that the model does not read."""
+    """A value that does not fit its column, or a column that the model does not read.
+
+    Args:
+        text: The rule and the value received.
+        hint: What the user can do about it.
+        row: Row of the request, from 0; None where the whole column is meant.
+        column: Its column, or an empty string.
+        place: Name of the row for the user, such as "line 3"; empty for its number.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self, text: str, hint: str = "", row: int | None = None, column: str = "", place: str = ""
+    ) -> None:
+        self.text, self.row, self.column = text, row, column
+        parts = [place] if place else [] if row is None else [f"row {row}"]
+        parts += [f"column {column!r}"] if column else []
+        super().__init__(f"{text} ({', '.join(parts)})" if parts else text, hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InvalidRow, (self.text, self.hint, self.row, self.column)
+
+    def moved(self, rows: int, name: Callable[[int], str] | None = None) -> "InvalidRow":
+        """Return the error with its row counted from the start of a larger request.
+
+        Args:
+            rows: Rows before those that it speaks of.
+            name: Row -> its name for the user.
+        """
+        row = None if self.row is None else self.row + rows
+        place = name(row) if name is not None and row is not None else ""
+        return InvalidRow(self.text, self.hint, row, self.column, place)
 
 
 @dataclass(frozen=True)
@@ -76,7 +106,7 @@ def read_columns(
                     f"in column {next(iter(sizes))!r}"
                 )
         if not ignore_unknown:
-            _check_known(rows, types, "")
+            _check_known(rows, types, None)
         given: dict[str, Any] = {name: rows.get(name, [None] * size) for name in types}
     else:
         size = len(rows)
@@ -84,19 +114,18 @@ def read_columns(
             known = types.keys()
             for index, row in enumerate(rows):
                 if not row.keys() <= known:
-                    _check_known(row, types, f"row {index}, ")
+                    _check_known(row, types, index)
         given = {name: [row.get(name) for row in rows] for name in types}
     return size, {name: _read_column(name, given[name], kind) for name, kind in types.items()}
 
 
-def _check_known(names: Iterable[str], types: Mapping[str, str], place: str) -> None:
+def _check_known(names: Iterable[str], types: Mapping[str, str], row: int | None) -> None:
     for name in names:
         if name not in types:
             close = difflib.get_close_matches(str(name), types, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it reads {', '.join(map(repr, types))}"
             raise InvalidRow(
-                f"a column must be one that the model reads. Received: {name!r} ({place}column {name!r})",
-                hint,
+                f"a column must be one that the model reads. Received: {name!r}", hint, row, str(name)
             )
 
 
@@ -237,6 +266,7 @@ def _as_float(value: int | float | None) -> float:
 
 def _wrong(name: str, index: int, value: Any, rule: str) -> InvalidRow:
     return InvalidRow(
-        f"a value of column {name!r} {rule}. Received: {value!r}, of type {type(value).__name__} "
-        f"(row {index}, column {name!r})"
+        f"a value of column {name!r} {rule}. Received: {value!r}, of type {type(value).__name__}",
+        row=index,
+        column=name,
     )

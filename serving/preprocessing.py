@@ -231,8 +231,9 @@ def _decode(output: _Output, column: Column, row: int) -> npt.NDArray[Any]:
         pixels = decode_image((column.files or [])[row])
     except InvalidImage as error:
         raise InvalidRow(
-            f"a picture must be a whole JPEG or PNG file. Received: {error} "
-            f"(row {row}, column {output.spec['column']!r})"
+            f"a picture must be a whole JPEG or PNG file. Received: {error}",
+            row=row,
+            column=output.spec["column"],
         ) from error
     return to_grey(pixels.astype(np.float32)) if output.spec["channels"] == 1 else pixels
 
@@ -246,8 +247,9 @@ def _unpack(output: _Output, column: Column, row: int) -> npt.NDArray[Any]:
     size = int(np.flatnonzero(~np.isnan(numbers))[-1]) + 1
     if size != shape[0] * shape[1] * shape[2]:
         raise InvalidRow(
-            f"a row of pixels must hold {shape[0]} x {shape[1]} x {shape[2]} numbers. Received: {size} "
-            f"(row {row}, column {output.spec['column']!r})"
+            f"a row of pixels must hold {shape[0]} x {shape[1]} x {shape[2]} numbers. Received: {size}",
+            row=row,
+            column=output.spec["column"],
         )
     pixels = np.nan_to_num(numbers[:size]).reshape(shape)
     return pixels if spec["max_value"] == 255 else pixels * np.float32(255 / spec["max_value"])
