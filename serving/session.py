@@ -203,7 +203,8 @@ class SessionModel:
         call = self._compiled.get((signature, outputs))
         if call is None:
             call = self._compile(signature, outputs)
-        return call(*inputs)
+        # A single string comes as bytes, a single number as an array without dimensions.
+        return [np.asarray(found, object) if isinstance(found, bytes) else found for found in call(*inputs)]
 
     def _compile(self, signature: str, outputs: tuple[str, ...]) -> Any:
         spec = self.signatures[signature]

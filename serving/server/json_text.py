@@ -23,8 +23,22 @@ MAX_QUOTED = 1 << 15
 """Most characters of a value that an error repeats."""
 
 _SLOW_UP_TO = 1 << 16
+_ENCODER = json.JSONEncoder(indent=4, ensure_ascii=False)
 _BOM = b"\xef\xbb\xbf"
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PAIRED = re.compile(  # escapes whose surrogates come in pairs; possessive, so that it never looks back
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F])*+", re.DOTALL
+)
+_MEMBERS = (b'"instances"', b'"inputs"', b'"signature_name"', b'"examples"', b'"context"')
+_FAULTS = (
+    # What the standard library says -> what RapidJSON says.
+    ("Expecting property name", "Missing a name for object member."),
+    ("Expecting ':'", "Missing a colon after a name of object member."),
+    ("Expecting ','", "Missing a comma or ] after an array element."),
+    ("Unterminated string", "Missing a closing quotation mark in string."),
+    ("Invalid \\uXXXX", "Incorrect hex digit after \\u escape in string."),
+    ("Invalid ", "Invalid escape character in string."),
+    ("Extra data", "The document root must not be followed by other values."),
+)
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _TOKEN = re.compile(rb"-?(?:NaN|Infinity|Inf)")
@@ -37,6 +51,8 @@ _ESCAPES = {0x22: '"', 0x5C: "\\", 0x2F: "/", 0x62: "\b", 0x66: "\f", 0x6E: "\n"
 def parse(body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`; bytes of strings that are no UTF-8 come as surrogate escapes.
 
+    Of members of a request with the same name the first one counts.
+
     Raises:
         ServingError: INVALID_ARGUMENT, if it is no JSON, or no object.
     """
@@ -44,6 +60,8 @@ def parse(body: bytes) -> dict[str, Any]:
         raise ServingError(Code.INVALID_ARGUMENT, "JSON Parse error: The document is empty")
     try:
         document = orjson.loads(body)
+        if any(body.count(name) > 1 for name in _MEMBERS):
+            document = _again(body)
     except orjson.JSONDecodeError:
         document = _again(body.removeprefix(_BOM))
     if not isinstance(document, dict):
@@ -67,11 +85,17 @@ def quote(value: Any) -> str:
     """Return a value as errors show it: indented by four, whole floats with ".0", cut after `MAX_QUOTED`."""
     if isinstance(value, float):
         return _decimal(value)
+    parts: list[str] = []
+    size = 0
     try:
-        text = json.dumps(value, indent=4, ensure_ascii=False)
+        for part in _ENCODER.iterencode(value):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_QUOTED:  # the rest is not even looked at
+                return "".join(parts)[:MAX_QUOTED] + "..."
     except RecursionError:
         return "..."
-    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
+    return "".join(parts)
 
 
 def _decimal(value: float) -> str:
@@ -87,19 +111,47 @@ def _decimal(value: float) -> str:
 
 
 def _again(body: bytes) -> Any:
-    """Read what orjson refused."""
-    if len(body) > _SLOW_UP_TO and not _SURROGATE.search(body):
-        try:
-            return json.loads(body.decode("utf-8", "surrogateescape"), parse_int=_integer)
-        except (ValueError, RecursionError):
-            pass
-    return _Parser(body).document()
+    """Read what orjson refused, or what it reads in another way."""
+    if len(body) <= _SLOW_UP_TO:
+        return _Parser(body).document()
+    paired = _PAIRED.match(body)
+    if paired is not None and paired.end() < len(body):
+        raise _fault("The surrogate pair in string is invalid.", paired.end())
+    try:
+        return json.loads(
+            body.decode("utf-8", "surrogateescape"),
+            parse_int=_integer,
+            parse_float=_finite,
+            object_pairs_hook=lambda pairs: dict(reversed(pairs)),
+        )
+    except json.JSONDecodeError as error:
+        known = (text for start, text in _FAULTS if error.msg.startswith(start))
+        at = len(error.doc[: error.pos].encode("utf-8", "surrogateescape"))
+        raise _fault(next(known, "Invalid value."), at) from error
+    except RecursionError as error:
+        raise _fault("Terminate parsing due to Handler error.", 0) from error
+
+
+def _fault(text: str, at: int) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, f"JSON Parse error: {text} at offset: {at}")
+
+
+def _finite(text: str) -> float:
+    """Return a decimal number.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, if a double cannot hold it.
+    """
+    value = float(text)
+    if math.isinf(value):
+        raise _fault("Number too big to be stored in double.", 0)
+    return value
 
 
 def _integer(text: str) -> int | float:
     """Return a whole number; a double if it has more than 64 bits, as RapidJSON does."""
     if len(text) > 20:
-        return float(text)
+        return _finite(text)
     value = int(text)
     return value if -(2**63) <= value < 2**64 else float(text)
 
@@ -120,15 +172,12 @@ class _Parser:
         """Return the value of the whole body."""
         self._skip()
         if self._at >= len(self._body):
-            raise self._error("The document is empty.", self._at)
+            raise _fault("The document is empty.", self._at)
         value = self._value()
         self._skip()
         if self._at < len(self._body):
-            raise self._error("The document root must not be followed by other values.", self._at)
+            raise _fault("The document root must not be followed by other values.", self._at)
         return value
-
-    def _error(self, text: str, at: int) -> ServingError:
-        return ServingError(Code.INVALID_ARGUMENT, f"JSON Parse error: {text} at offset: {at}")
 
     def _skip(self) -> None:
         found = _SPACE.match(self._body, self._at)
@@ -143,7 +192,7 @@ class _Parser:
         if byte in (0x7B, 0x5B):
             self._depth += 1
             if self._depth > MAX_DEPTH:
-                raise self._error("Terminate parsing due to Handler error.", self._at)
+                raise _fault("Terminate parsing due to Handler error.", self._at)
             found = self._object() if byte == 0x7B else self._array()
             self._depth -= 1
             return found
@@ -158,7 +207,7 @@ class _Parser:
         start = self._at
         for offset, byte in enumerate(text):
             if self._body[start + offset : start + offset + 1] != bytes((byte,)):
-                raise self._error("Invalid value.", start + offset)
+                raise _fault("Invalid value.", start + offset)
         self._at += len(text)
         return value
 
@@ -170,18 +219,18 @@ class _Parser:
             return math.nan if token[0].endswith(b"NaN") else sign * math.inf
         found = _NUMBER.match(self._body, self._at)
         if not found:
-            raise self._error("Invalid value.", self._at + (self._peek() == 0x2D))
+            raise _fault("Invalid value.", self._at + (self._peek() == 0x2D))
         start, self._at = self._at, found.end()
         rest = self._body[self._at : self._at + 1]
         if rest == b"." and found[1] is None:
-            raise self._error("Miss fraction part in number.", self._at + 1)
+            raise _fault("Miss fraction part in number.", self._at + 1)
         if rest in (b"e", b"E") and found[2] is None:
             sign = int(self._body[self._at + 1 : self._at + 2] in (b"+", b"-"))
-            raise self._error("Miss exponent in number.", self._at + 1 + sign)
+            raise _fault("Miss exponent in number.", self._at + 1 + sign)
         text = found[0].decode()
-        value = float(text) if found[1] or found[2] else _integer(text)
+        value = float(text) if found[1] or found[2] or len(text) > 20 else _integer(text)
         if isinstance(value, float) and math.isinf(value):
-            raise self._error("Number too big to be stored in double.", start)
+            raise _fault("Number too big to be stored in double.", start)
         return value
 
     def _array(self) -> list[Any]:
@@ -202,7 +251,7 @@ class _Parser:
                 self._at += 1
                 return found
             else:
-                raise self._error("Missing a comma or ] after an array element.", self._at)
+                raise _fault("Missing a comma or ] after an array element.", self._at)
 
     def _object(self) -> dict[str, Any]:
         self._at += 1
@@ -213,14 +262,14 @@ class _Parser:
             return found
         while True:
             if self._peek() != 0x22:
-                raise self._error("Missing a name for object member.", self._at)
+                raise _fault("Missing a name for object member.", self._at)
             name = self._string()
             self._skip()
             if self._peek() != 0x3A:
-                raise self._error("Missing a colon after a name of object member.", self._at)
+                raise _fault("Missing a colon after a name of object member.", self._at)
             self._at += 1
             self._skip()
-            found[name] = self._value()
+            found.setdefault(name, self._value())
             self._skip()
             byte = self._peek()
             if byte == 0x2C:
@@ -230,7 +279,7 @@ class _Parser:
                 self._at += 1
                 return found
             else:
-                raise self._error("Missing a comma or } after an object member.", self._at)
+                raise _fault("Missing a comma or } after an object member.", self._at)
 
     def _string(self) -> str:
         self._at += 1
@@ -247,9 +296,9 @@ class _Parser:
             if byte == 0x5C:
                 parts.append(self._escape())
             elif byte == 0:
-                raise self._error("Missing a closing quotation mark in string.", self._at)
+                raise _fault("Missing a closing quotation mark in string.", self._at)
             else:
-                raise self._error("Invalid escape character in string.", self._at)
+                raise _fault("Invalid escape character in string.", self._at)
 
     def _escape(self) -> str:
         start = self._at
@@ -258,7 +307,7 @@ class _Parser:
         if kind in _ESCAPES:
             return _ESCAPES[kind]
         if kind != 0x75:
-            raise self._error("Invalid escape character in string.", start)
+            raise _fault("Invalid escape character in string.", start)
         unit = self._unit(start)
         if 0xD800 <= unit <= 0xDFFF:
             low = 0
@@ -266,13 +315,13 @@ class _Parser:
                 self._at += 2
                 low = self._unit(start)
             if not 0xDC00 <= low <= 0xDFFF:
-                raise self._error("The surrogate pair in string is invalid.", start)
+                raise _fault("The surrogate pair in string is invalid.", start)
             unit = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00)
         return chr(unit)
 
     def _unit(self, start: int) -> int:
         found = _HEX.match(self._body, self._at)
         if not found:
-            raise self._error("Incorrect hex digit after \\u escape in string.", start)
+            raise _fault("Incorrect hex digit after \\u escape in string.", start)
         self._at = found.end()
         return int(found[0], 16)

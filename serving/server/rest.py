@@ -7,7 +7,6 @@ import os
 import re
 import ssl
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +23,7 @@ from .events import Event, Listener
 from .json_examples import example_messages, merged_examples, write_classes, write_values
 from .json_tensors import predict_inputs, predict_request, write_outputs
 from .model_spec import ModelSpec
+from .rest_bodies import pack, takes_gzip, unpack
 
 __all__ = ["RestDoor", "RestSettings"]
 
@@ -36,6 +36,9 @@ _LOOK = re.compile(
     r"(?i)/v1/models(?:/([^/:]+))?(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?(?:/(metadata))?"
 )
 _API = re.compile(r"(?i)/v1/.*", re.DOTALL)
+_HOST = re.compile(r"(?i)^https?://[^/?#]*")
+_MAX_VERSION = 2**63 - 1
+_MOST_DIGITS = 19
 _ORIGIN = re.compile(r"https?://")
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -160,7 +163,7 @@ class RestDoor:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is, and tell what happened."""
         start = time.perf_counter()
-        path = request.raw_path.partition("?")[0]
+        path = _HOST.sub("", request.raw_path, count=1).partition("?")[0]  # proxies send the whole URL
         outcome = _Outcome()
         failure: ServingError | None = None
         held = 0
@@ -205,12 +208,12 @@ class RestDoor:
     def _response(self, request: web.BaseRequest, status: int, kind: str, answer: bytes) -> web.Response:
         headers = dict(_CORS) if self._settings.cors else {}
         headers["Content-Type"] = kind
-        if len(answer) >= self._settings.gzip_from_bytes and "gzip" in request.headers.get(
-            "Accept-Encoding", ""
-        ):
-            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-            answer = packer.compress(answer) + packer.flush()
-            headers["Content-Encoding"] = "gzip"
+        headers["Server"] = "headrace"
+        if len(answer) >= self._settings.gzip_from_bytes:
+            headers["Vary"] = "Accept-Encoding"
+            if takes_gzip(request.headers.get("Accept-Encoding", "")):
+                answer = pack(answer)
+                headers["Content-Encoding"] = "gzip"
         return web.Response(body=answer, status=status, headers=headers)
 
     def _request_id(self, request: web.BaseRequest) -> str:
@@ -233,14 +236,7 @@ class RestDoor:
         if expects and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.read()
-        packing = request.headers.get("Content-Encoding", "").strip().lower()
-        if packing in ("", "identity"):
-            return body
-        if packing not in ("gzip", "x-gzip"):
-            raise ServingError(
-                Code.INVALID_ARGUMENT, f"Content-Encoding must be gzip or identity. Received: {packing[:40]}"
-            )
-        return _unpacked(body, settings.max_body_bytes)
+        return unpack(body, request.headers.get("Content-Encoding", ""), settings.max_body_bytes)
 
     async def _answer(self, method: str, path: str, body: bytes, outcome: _Outcome) -> bytes:
         """Answer a request of the API."""
@@ -361,9 +357,10 @@ class RestDoor:
 def _spec(name: str, version: str | None, label: str | None) -> ModelSpec:
     if version is None:
         return ModelSpec(unquote(name), None, None if label is None else unquote(label))
-    if int(version[:20]) > 2**63 - 1:
+    digits = version.lstrip("0") or "0"
+    if len(digits) > _MOST_DIGITS or int(digits) > _MAX_VERSION:
         raise ServingError(Code.INVALID_ARGUMENT, f"Failed to convert version: {version[:100]} to numeric.")
-    return ModelSpec(unquote(name), int(version))
+    return ModelSpec(unquote(name), int(digits))
 
 
 def _malformed(method: str, path: str) -> ServingError:
@@ -373,19 +370,6 @@ def _malformed(method: str, path: str) -> ServingError:
 def _check_origin(request: web.BaseRequest) -> None:
     if not _ORIGIN.search(request.headers.get("Origin", "")):
         raise ServingError(Code.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
-
-
-def _unpacked(body: bytes, most: int) -> bytes:
-    unpacker = zlib.decompressobj(31)
-    try:
-        found = unpacker.decompress(body, most + 1)
-    except zlib.error as error:
-        raise ServingError(Code.INVALID_ARGUMENT, f"the body must be gzip data. Received: {error}") from error
-    if len(found) > most:
-        raise HTTPRequestEntityTooLarge(most, len(found))
-    if not unpacker.eof:
-        raise ServingError(Code.INVALID_ARGUMENT, "the body must be whole gzip data. Received: a part of it")
-    return found
 
 
 def _error(message: str) -> bytes:

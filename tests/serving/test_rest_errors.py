@@ -1,0 +1,272 @@
+"""What the REST door says of requests that are wrong, in upstream's words, and of JSON that is odd."""
+
+import json
+
+import pytest
+
+
+def refused(rest, body: str | bytes, model: str = "mirror", verb: str = "predict") -> str:
+    reply = rest.post(f"/v1/models/{model}:{verb}", body)
+    assert reply.status == 400, reply
+    assert reply.headers["content-type"] == "application/json"
+    return reply.error
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("", "JSON Parse error: The document is empty"),
+        (" \n", "JSON Parse error: The document is empty. at offset: 2"),
+        ("instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
+        ('{"instances": [1,]}', "JSON Parse error: Invalid value. at offset: 17"),
+        ('{"instances": [1', "JSON Parse error: Missing a comma or ] after an array element. at offset: 16"),
+        (
+            '{"instances": [1]',
+            "JSON Parse error: Missing a comma or } after an object member. at offset: 17",
+        ),
+        ("{instances: [1]}", "JSON Parse error: Missing a name for object member. at offset: 1"),
+        (
+            '{"instances" [1]}',
+            "JSON Parse error: Missing a colon after a name of object member. at offset: 13",
+        ),
+        (
+            '{"instances": [1]} {}',
+            "JSON Parse error: The document root must not be followed by other values. at offset: 19",
+        ),
+        (
+            '{"instances": [1]}X',
+            "JSON Parse error: The document root must not be followed by other values. at offset: 18",
+        ),
+        ('{"instances": [1.]}', "JSON Parse error: Miss fraction part in number. at offset: 17"),
+        ('{"instances": [1e]}', "JSON Parse error: Miss exponent in number. at offset: 17"),
+        ('{"instances": [1e400]}', "JSON Parse error: Number too big to be stored in double. at offset: 15"),
+        (
+            '{"instances": ["a]}',
+            "JSON Parse error: Missing a closing quotation mark in string. at offset: 19",
+        ),
+        (
+            '{"instances": ["\\q"]}',
+            "JSON Parse error: Invalid escape character in string. at offset: 16",
+        ),
+        (
+            '{"instances": ["\\ud800"]}',
+            "JSON Parse error: The surrogate pair in string is invalid. at offset: 16",
+        ),
+        (
+            '{"instances": ["\\u12"]}',
+            "JSON Parse error: Incorrect hex digit after \\u escape in string. at offset: 16",
+        ),
+        ("{'instances': [1]}", "JSON Parse error: Missing a name for object member. at offset: 1"),
+        ("[1, 2]", "JSON Value: [\n    1,\n    2\n] Is not object"),
+        ('"instances"', 'JSON Value: "instances" Is not object'),
+        ("3", "JSON Value: 3 Is not object"),
+        ("null", "JSON Value: null Is not object"),
+        ("{}", "Missing 'inputs' or 'instances' key"),
+        ('{"signature_name": 100}', "'signature_name' key must be a string value."),
+        ('{"signature_name": ["string"], "instances": [1]}', "'signature_name' key must be a string value."),
+        (
+            '{"signature_name": "none", "instances": [1]}',
+            'Serving signature name: "none" not found in signature def',
+        ),
+        (
+            '{"signature_name": "constant", "instances": [1]}',
+            "Failed to get input map for signature: constant",
+        ),
+        (
+            '{"instances": [1], "inputs": [1]}',
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
+        ),
+        ('{"instances": 1}', "Excepting 'instances' to be an list/array"),
+        ('{"instances": {"x": [1]}}', "Excepting 'instances' to be an list/array"),
+        ('{"instances": null}', "Excepting 'instances' to be an list/array"),
+        ('{"instances": []}', "No values in 'instances' array"),
+        ('{"inputs": {"y": [1]}}', "Missing named input: x in 'inputs' object."),
+        ('{"inputs": {}}', "Missing named input: x in 'inputs' object."),
+        ('{"inputs": null}', "JSON Value: null Type: Null is not of expected type: float"),
+        ('{"inputs": "x"}', 'JSON Value: "x" Type: String is not of expected type: float'),
+    ],
+)
+def test_the_body_as_a_whole(rest, body, text):
+    found = refused(rest, body)
+    assert found.endswith(text)
+    assert found.startswith(("JSON ", text))
+
+
+@pytest.mark.parametrize(
+    ("signature", "rows", "text"),
+    [
+        (
+            "int32",
+            "[[1,2],[3,4],[5,6,7]]",
+            "2 of 'instances' list. Error: {}Expecting tensor size: 2 but got: 3",
+        ),
+        (
+            "int32",
+            "[[1,2],[3,4],[[5,6]]]",
+            "2 of 'instances' list. Error: {}Expecting shape [2] but got: [1,2]",
+        ),
+        ("int32", "[1, [1]]", "1 of 'instances' list. Error: {}Expecting shape [] but got: [1]"),
+        (
+            "int32",
+            '[[1,2],["a","b"]]',
+            "1 of 'instances' list. Error: {}JSON Value: \"a\" Type: String is not of expected type: int32",
+        ),
+        (
+            "int32",
+            "[[[1,2],[3]]]",
+            "0 of 'instances' list. Error: {}Encountered list at unexpected size: 1 at level: 1 "
+            "expected size: 2",
+        ),
+        (
+            "int32",
+            "[[[1],2]]",
+            "0 of 'instances' list. Error: {}JSON Value: 2 found at incorrect level: 2 in the JSON DOM. "
+            "Expected at level: 2",
+        ),
+        (
+            "int32",
+            "[[1,[2]]]",
+            "0 of 'instances' list. Error: {}Encountered list at unexpected level: 1 expected < 1",
+        ),
+        (
+            "int32",
+            '[{"y": 1}]',
+            "0 key: y of 'instances' list. Error: {}JSON object: does not have named input: y",
+        ),
+        (
+            "named",
+            '[{"tag": "a", "signal": [1]}]',
+            "0 of 'instances' list. JSON object: "
+            '{{\n    "tag": "a",\n    "signal": [\n        1\n    ]\n}} '
+            "must only have keys: sensor,signal,tag",
+        ),
+        (
+            "named",
+            '[{"tag": "a", "signal": [1], "sensor": [[1]]}, {"tag": "a", "signal": [[1]], "sensor": [[1]]}]',
+            "1 key: signal of 'instances' list. Error: {}Expecting shape [1] but got: [1,1]",
+        ),
+        (
+            "named",
+            '[{"tag": "a", "signal": [1], "sensor": [[1]], "more": 1}]',
+            "0 key: more of 'instances' list. Error: {}JSON object: does not have named input: more",
+        ),
+    ],
+)
+def test_one_row_is_named_with_what_is_wrong(rest, signature, rows, text):
+    found = refused(rest, f'{{"signature_name": "{signature}", "instances": {rows}}}')
+    assert found == "Failed to process element: " + text.format("INVALID_ARGUMENT: ")
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "text"),
+    [
+        (
+            "named",
+            '"instances": [[1, 2]]',
+            "instances is a plain list, but expecting list of objects as multiple input tensors required "
+            "as per tensorinfo_map",
+        ),
+        (
+            "named",
+            '"inputs": [[1, 2]]',
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+            "tensorinfo_map",
+        ),
+        (
+            "string",
+            '"instances": [{"x": "a"}, ["b"]]',
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            "string",
+            '"instances": ["a", {"x": "b"}]',
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (
+            "named",
+            '"inputs": {"tag": ["a"], "signal": [[1]]}',
+            "Missing named input: sensor in 'inputs' object.",
+        ),
+        (
+            "int32",
+            '"inputs": [[1, 2], [3]]',
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        ("int32", '"inputs": {"x": [1, "2"]}', 'JSON Value: "2" Type: String is not of expected type: int32'),
+    ],
+)
+def test_rows_and_columns_that_do_not_fit_the_signature(rest, signature, body, text):
+    assert refused(rest, f'{{"signature_name": "{signature}", {body}}}') == text
+
+
+def test_the_body_is_read_before_the_signature_but_after_the_model(rest):
+    assert refused(rest, "{", model="absent").startswith("JSON Parse error")
+    reply = rest.post("/v1/models/absent:predict", "{}")
+    assert (reply.status, reply.error) == (404, "Servable not found for request: Latest(absent)")
+    assert "not found in signature def" in refused(rest, '{"signature_name": "none"}')
+
+
+def test_errors_of_the_graph_keep_their_code_and_text(rest):
+    reply = rest.predict("half", {"signature_name": "regress_x_to_y", "instances": ["no example"]})
+    assert reply.status == 400
+    assert "Could not parse example input, value: 'no example'" in reply.error
+
+
+def test_a_byte_order_mark_is_skipped(rest):
+    body = b'\xef\xbb\xbf{"instances": [1]}'
+    assert rest.predict("mirror", body).json == {"predictions": [1.0]}
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\r\n"])
+def test_white_space_does_not_matter(rest, space):
+    body = space + space.join(["{", '"instances"', ":", "[", "1", ",", "2", "]", "}"]) + space
+    assert rest.predict("mirror", body).json == {"predictions": [1.0, 2.0]}
+
+
+def test_bytes_that_are_no_utf_8_reach_the_model_as_they_are(rest):
+    reply = rest.predict("mirror", b'{"signature_name": "binary_bytes", "instances": ["\xff\xfe"]}')
+    assert reply.json == {"predictions": [{"b64": "//4="}]}
+
+
+def test_a_name_that_is_no_utf_8_is_quoted_as_json(rest):
+    reply = rest.predict("mirror", b'{"inputs": {"\xff": [1]}, "signature_name": 1}')
+    assert reply.status == 400
+    assert "'signature_name' key must be a string value." in json.loads(reply.body.decode("utf-8"))["error"]
+
+
+def test_the_first_of_two_equal_names_counts(rest):
+    reply = rest.predict("mirror", '{"instances": [1], "instances": [2]}')
+    assert reply.json == {"predictions": [1.0]}
+    body = '{"signature_name": "int32", "signature_name": 5, "inputs": {"x": 7}, "inputs": null}'
+    assert rest.predict("mirror", body).json == {"outputs": 7}
+
+
+@pytest.mark.parametrize("depth", [200, 1000, 100_000])
+@pytest.mark.parametrize("ends", [("[", "]"), ('{"a":', "}")])
+def test_deep_nesting_is_refused(rest, depth, ends):
+    value = ends[0] * depth + "1" + ends[1] * depth
+    for key in ("instances", "inputs", "other"):
+        reply = rest.predict("mirror", f'{{"{key}": {value}, "signature_name": "int32"}}')
+        assert reply.status == 400
+        assert len(reply.body) < 100_000
+
+
+@pytest.mark.parametrize("digits", [400, 5000, 100_000])
+def test_numbers_of_many_digits_are_refused_or_rounded(rest, digits):
+    for text in ("9" * digits, "-" + "9" * digits, "0." + "9" * digits, "1e" + "9" * digits):
+        reply = rest.predict("mirror", f'{{"signature_name": "float64", "instances": [{text}]}}')
+        assert reply.status == (200 if text.startswith("0.") else 400)
+    reply = rest.predict("mirror", f'{{"signature_name": "float64", "instances": [NaN, 1{"0" * 200}]}}')
+    assert reply.json["predictions"][1] == 1e200
+
+
+def test_what_is_wrong_is_found_in_a_large_body_too(rest):
+    numbers = ", ".join(["1.5"] * 50_000)
+    assert "Invalid value." in refused(rest, f'{{"instances": [{numbers}, x]}}')
+    assert "is not of expected type: float" in refused(rest, f'{{"instances": [{numbers}, "x"]}}')
+    assert "Missing a comma or ]" in refused(rest, f'{{"instances": [{numbers}')
+    assert "surrogate" in refused(rest, f'{{"instances": [{numbers}, "\\ud800"]}}')
+    assert "Number too big" in refused(rest, f'{{"instances": [{numbers}, 1e999]}}')
+    body = f'{{"instances": [{numbers}, NaN], "note": "\\ud83d\\ude42 \\\\ud800"}}'
+    found = rest.predict("mirror", body).json["predictions"]
+    assert (len(found), found[0], str(found[-1])) == (50_001, 1.5, "nan")
