@@ -182,20 +182,28 @@ def _print_result(result: Any, as_json: bool) -> None:
 
 @_cli.command("node", hidden=True)
 @click.argument("node_id", metavar="ID")
-@click.option("--config", required=True, type=click.Path(), help="Config file.")
-@click.option("--run-id", required=True, help="Id of the run.")
+@click.option("--config", required=True, help="Config file; or a packed config, or the URI of one.")
+@click.option("--config-sha256", default=None, help="SHA-256 that a config at a URI must have.")
+@click.option("--run-id", required=True, help="Id of the run; the same for all its nodes.")
+@click.option("--root", default=None, help="Folder where relative paths of the output start.")
+@click.option("--metadata", default=None, help="URL of the metadata's database; instead of `metadata.url`.")
+@click.option("--span", default="", help="Span of the data; default: the newest.")
+@click.option(
+    "--force", type=bool, is_flag=False, flag_value=True, default=False, help="Take nothing cached."
+)
+@click.option("--set-text", "texts", multiple=True, metavar="A.B=TEXT", help="As --set, but never YAML.")
+@click.option("--executor-input", default=None, help="What Kubeflow gives a step, to show results in its UI.")
 @_overrides
 @_with_debug
-def _node(node_id: str, config: str, run_id: str, overrides: tuple[str, ...]) -> None:
-    """Run one node of a run through TFX's launcher, as a cluster step does."""
-    from .config import load_config
-    from .graph import GRAPH
-    from .launch import launch_node
+def _node(**options: Any) -> None:
+    """Run one node of a run through TFX's launcher, as a cluster step does; `report` concludes the run."""
+    from .step_command import run_command
 
-    if node_id not in {node.id for node in GRAPH}:
-        raise ConfigError(f"node must be one of {', '.join(node.id for node in GRAPH)}. Received: {node_id}")
-    result = launch_node(load_config(config, overrides), node_id, run_id)
-    click.echo(f"{node_id} {result.state}: {result.finding}", err=True)
+    # Skip the interpreter's teardown: threads of TensorFlow and Beam can hold it up for seconds.
+    code = run_command(**options, tell=lambda text: click.echo(text, err=True), tell_error=_print_error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @_cli.command("report")

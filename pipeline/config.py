@@ -1,5 +1,6 @@
 """The run config: one YAML file, parsed once into frozen sections that each room owns."""
 
+import copy
 import difflib
 import json
 import os
@@ -29,6 +30,8 @@ from headrace.data.config import DataConfig, TimeSplit
 from headrace.data.errors import ConfigError
 from headrace.data.section import Section
 
+from .cluster import KubeflowConfig, MetadataConfig
+
 __all__ = [
     "BeamConfig",
     "OutputConfig",
@@ -36,7 +39,10 @@ __all__ = [
     "column_plan",
     "kept_slices",
     "load_config",
+    "override_config",
     "parse_config",
+    "place_config",
+    "read_config",
 ]
 
 
@@ -70,6 +76,8 @@ class RunConfig(Section):
         schema_version: Version of this format; 1.
         name: Name of the pipeline, its metadata and its model; letters, digits, `-` and `_`.
         seed: Seed of the split, the shuffle, the initial weights and every sample, >= 0.
+        features: Name of a feature -> how it is made of raw columns; its `kind` chooses the section.
+        model: The network; `family` chooses the section.
         preprocessing_fn: Import path "module:function" of a tf.Transform preprocessing_fn that
             replaces `features`; null: the feature spec is used.
     """
@@ -91,6 +99,8 @@ class RunConfig(Section):
     push: PushConfig = PushConfig()
     beam: BeamConfig = BeamConfig()
     output: OutputConfig = OutputConfig()
+    metadata: MetadataConfig = MetadataConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "RunConfig":
@@ -219,12 +229,13 @@ def _construct_mapping(loader: _StrictLoader, tree: yaml.MappingNode) -> dict[An
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = (), root: str | Path | None = None) -> RunConfig:
     """Read, override and check a config file.
 
     Args:
         path: YAML file.
         overrides: "dotted.path=value" texts, the value in YAML, applied in order.
+        root: Where relative output folders start; default: the working directory.
 
     Returns:
         The config, with `data.path`, `validation.schema_path`, a file of pretrained weights and the output
@@ -232,6 +243,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         ConfigError: If the file cannot be read or parsed, or a value breaks a rule.
+    """
+    file = Path(path)
+    config = parse_config(override_config(read_config(path), overrides), place=file.name)
+    return place_config(config, file.resolve().parent, file.stem, root)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a config file without checking what it says.
+
+    Raises:
+        ConfigError: If the file cannot be read or parsed, or is no mapping.
     """
     file = Path(path)
     try:
@@ -251,10 +273,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(raw, dict):
         received = "nothing: the file is empty" if raw is None else f"a {type(raw).__name__}"
         raise ConfigError(f"the config must be a mapping of keys to values. Received: {received} ({path})")
+    return raw
+
+
+def override_config(
+    raw: Mapping[str, Any], overrides: Sequence[str], texts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return `raw` with "dotted.path=value" texts applied in order; values of `texts` are not read as YAML.
+
+    Raises:
+        ConfigError: If an override is malformed or leads nowhere.
+    """
+    changed = copy.deepcopy(dict(raw))
     for override in overrides:
-        _apply_override(raw, override)
-    config = parse_config(raw, place=file.name)
-    return _absolute(config, file)
+        _apply_override(changed, override)
+    for override in texts:
+        _apply_override(changed, override, is_text=True)
+    return changed
 
 
 def parse_config(raw: Mapping[str, Any], place: str = "config") -> RunConfig:
@@ -265,14 +300,20 @@ def parse_config(raw: Mapping[str, Any], place: str = "config") -> RunConfig:
         raise ConfigError(_explain(error, raw, place)) from None
 
 
-def _absolute(config: RunConfig, file: Path) -> RunConfig:
-    folder = file.resolve().parent
+def place_config(config: RunConfig, folder: Path, stem: str, root: str | Path | None = None) -> RunConfig:
+    """Return `config` with absolute paths.
+
+    Args:
+        config: As it was written.
+        folder: Absolute folder where data, schema and weights start.
+        stem: Name of the config, for the default of `validation.schema_path`.
+        root: Where output folders start; default: the working directory.
+    """
     data_path = config.data.path if "://" in config.data.path else str(folder / config.data.path)
     data_path = data_path if "://" in data_path else os.path.normpath(data_path)
-    schema_path = config.validation.schema_path or f"{file.stem}.schema.pbtxt"
-    output = OutputConfig(
-        runs=str(Path(config.output.runs).absolute()), push=str(Path(config.output.push).absolute())
-    )
+    schema_path = config.validation.schema_path or f"{stem}.schema.pbtxt"
+    base = Path(root or "").absolute()
+    output = OutputConfig(runs=str(base / config.output.runs), push=str(base / config.output.push))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"path": data_path}),
@@ -283,12 +324,12 @@ def _absolute(config: RunConfig, file: Path) -> RunConfig:
     )
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def _apply_override(raw: dict[str, Any], override: str, is_text: bool = False) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise ConfigError(f"`--set` must be of the form a.b=value. Received: {override}")
     try:
-        value = yaml.load(text, Loader=_StrictLoader)
+        value = text if is_text else yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of `--set` must be valid YAML. Received: {override}") from error
     target: Any = raw

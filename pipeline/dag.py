@@ -4,7 +4,6 @@ from typing import Any
 
 from tfx.dsl.compiler import compiler
 from tfx.dsl.components.common.resolver import Resolver
-from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.types.channel import Channel
 
@@ -41,7 +40,7 @@ def compile_pipeline(config: RunConfig, store: Store, cache: bool = True) -> Any
         pipeline_root=store.artifacts,
         components=[made[node.id] for node in GRAPH],
         enable_cache=cache,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(store.database),
+        metadata_connection_config=store.connection(),
     )
     compiled = compiler.Compiler().compile(pipeline)
     uncached = {node.id for node in GRAPH if not node.cached}

@@ -94,9 +94,9 @@ def node_sources(node: Node) -> str:
 def run_identity(config: RunConfig) -> str:
     """Return the hash of all that a run's result depends on but the data's content.
 
-    Where results are written is left out: the same run into another folder is the same run.
+    Where it runs and where results are written is left out: the same run into another folder is the same run.
     """
-    plain = config.model_dump(mode="json", exclude={"output"})
+    plain = config.model_dump(mode="json", exclude={"output", "metadata", "kubeflow"})
     for section, key in (("data", "path"), ("validation", "schema_path")):
         plain[section][key] = os.path.basename(str(plain[section][key]))
     digest = hashlib.sha256(canonical_json(plain).encode())

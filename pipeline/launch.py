@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -23,7 +23,10 @@ from .leftovers import discard_unpublished
 from .outcome import shown_path
 from .store import Store
 
-__all__ = ["STOP_TRIES", "STOP_TRY_S", "LaunchResult", "discard_in_child", "launch_node", "run_in_child"]
+__all__ = [
+    "STOP_TRIES", "STOP_TRY_S", "LaunchResult", "discard_in_child", "launch_measured", "launch_node",
+    "run_in_child", "stop_on",
+]  # fmt: skip
 
 STOP_TRIES, STOP_TRY_S = 4, 2.0
 """How often, and seconds apart, a node is asked to stop before it is made to: an exception raised by a signal
@@ -72,7 +75,7 @@ def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True
     _environment(config, store, node_id, run_id)
     pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
     deployment = runner_utils.extract_local_deployment_config(pipeline)
-    connection = metadata.Metadata(metadata.sqlite_metadata_connection_config(store.database))
+    connection = metadata.Metadata(store.connection())
     discard_unpublished(pipeline_node, store, find_node(node_id))
     try:
         info = launcher.Launcher(
@@ -189,10 +192,32 @@ def run_in_child(
     _redirect(log_path)
     # Ctrl-C reaches the whole process group; the scheduler decides and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _raise_interrupted)
+    stop_on(signal.SIGTERM)
     threading.Thread(target=_end_with_scheduler, daemon=True).start()
     os.environ["HEADRACE_EVENTS"] = events_path
-    config = RunConfig.model_validate_json(config_json)
+    result = launch_measured(RunConfig.model_validate_json(config_json), node_id, run_id, cache, log_path)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    temporary = result_path + ".part"
+    Path(temporary).write_text(json.dumps(asdict(result)), encoding="utf-8")
+    os.replace(temporary, result_path)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Skip interpreter teardown: TensorFlow and Beam threads can hold it up for seconds.
+    os._exit(0)
+
+
+def launch_measured(
+    config: RunConfig, node_id: str, run_id: str, cache: bool, log_path: str = ""
+) -> LaunchResult:
+    """Launch a node in this process and measure it; a failure is a result, not an exception.
+
+    Args:
+        config: The run config.
+        node_id: The node.
+        run_id: Id of the run.
+        cache: Whether an earlier result with the same key may be taken.
+        log_path: Where stderr goes, for the hint; "" where it goes to the terminal or the platform's log.
+    """
     wall, cpu = time.monotonic(), _cpu_s()
     try:
         result = launch_node(config, node_id, run_id, cache)
@@ -204,15 +229,18 @@ def run_in_child(
     except Exception as error:
         traceback.print_exc()
         result = _unexpected(error, log_path)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    usage = {"wall_s": time.monotonic() - wall, "cpu_s": _cpu_s() - cpu, "peak_rss_bytes": _peak_rss_bytes()}
-    temporary = result_path + ".part"
-    Path(temporary).write_text(json.dumps({**asdict(result), **usage}), encoding="utf-8")
-    os.replace(temporary, result_path)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Skip interpreter teardown: TensorFlow and Beam threads can hold it up for seconds.
-    os._exit(0)
+    return replace(
+        result,
+        wall_s=time.monotonic() - wall,
+        cpu_s=_cpu_s() - cpu,
+        peak_rss_bytes=_peak_rss_bytes(),
+    )
+
+
+def stop_on(*signals: signal.Signals) -> None:
+    """Let these signals end the running node cleanly, so that it removes what it did not publish."""
+    for number in signals:
+        signal.signal(number, _raise_interrupted)
 
 
 def discard_in_child(config_json: str, node_id: str, run_id: str, log_path: str) -> None:
@@ -249,7 +277,9 @@ def _unexpected(error: Exception, log_path: str) -> LaunchResult:
     return LaunchResult(
         "failed",
         error=f"{type(error).__name__}: {shorten(text, 400, placeholder=' …')}",
-        hint=f"the traceback is in {shown_path(log_path)}",
+        hint=f"the traceback is in {shown_path(log_path)}"
+        if log_path
+        else "the traceback is in the step's log",
         exit_code=EnvironmentProblem.exit_code,
     )
 

@@ -24,7 +24,7 @@ def discard_unpublished(pipeline_node: Any, store: Store, node: Node) -> None:
     from tfx.orchestration import metadata
     from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 
-    connection = metadata.Metadata(metadata.sqlite_metadata_connection_config(store.database))
+    connection = metadata.Metadata(store.connection())
     with connection as handle:
         contexts = context_lib.prepare_contexts(handle, pipeline_node.contexts)
         unpublished = [

@@ -20,7 +20,7 @@ from .progress import TerminalReporter
 from .store import Store, prepare_folder
 from .summary import build_evidence, build_summary, write_atomically
 
-__all__ = ["RunResult", "find_run", "latest_run", "run"]
+__all__ = ["RunResult", "conclude", "find_run", "latest_run", "run"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run(
         }
         write_atomically(folder / "request.json", json.dumps(request, indent=1))
         outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
-        return _conclude(config, run_id, folder, outcomes, failure, command)
+        return conclude(config, run_id, folder, outcomes, failure, command)
     except KeyboardInterrupt:
         runs = shown_path(config.output.runs)
         elsewhere = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
@@ -119,10 +119,20 @@ def run(
         ) from error
 
 
-def _conclude(
+def conclude(
     config: RunConfig, run_id: str, folder: Path, outcomes: list[NodeOutcome],
     failure: HeadraceError | None, command: str,
 ) -> RunResult:  # fmt: skip
+    """Write summary.json and report.html of an ended run into `folder`.
+
+    Args:
+        config: The run config.
+        run_id: Id of the run.
+        folder: The run's folder.
+        outcomes: One outcome a node, in the graph's order.
+        failure: What stopped the run, or None.
+        command: What reproduces the run, for the report.
+    """
     from .report import build
 
     summary = build_summary(config, run_id, outcomes, failure)

@@ -2,12 +2,15 @@
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from headrace.data.errors import EnvironmentProblem
 
+from .cluster import MetadataConfig
 from .config import RunConfig
+from .metadata_url import connection_config
 
 __all__ = ["Store", "prepare_folder"]
 
@@ -18,14 +21,16 @@ class Store:
 
     Attributes:
         runs: Folder of runs; a run's own folder is `runs/<run_id>`.
+        metadata: Where ML Metadata lie.
     """
 
     runs: str
+    metadata: MetadataConfig = field(default_factory=MetadataConfig)
 
     @classmethod
     def of(cls, config: RunConfig) -> "Store":
         """Return the store of `config`."""
-        return cls(runs=config.output.runs)
+        return cls(runs=config.output.runs, metadata=config.metadata)
 
     @property
     def root(self) -> str:
@@ -34,8 +39,16 @@ class Store:
 
     @property
     def database(self) -> str:
-        """SQLite file of ML Metadata."""
+        """SQLite file of ML Metadata, unless `metadata.url` names a database."""
         return os.path.join(self.root, "metadata.sqlite")
+
+    def connection(self) -> Any:
+        """Return MLMD's `ConnectionConfig`.
+
+        Raises:
+            EnvironmentProblem: If the database's password cannot be read.
+        """
+        return connection_config(self.metadata, self.database)
 
     @property
     def artifacts(self) -> str:

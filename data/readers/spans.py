@@ -41,11 +41,12 @@ def has_span(path: str) -> bool:
     return _PLACEHOLDER.search(path) is not None
 
 
-def newest_span(path: str) -> Span:
+def newest_span(path: str, wanted: int | None = None) -> Span:
     """Find the newest span of `path`, and of that the newest version.
 
     Args:
         path: With placeholders; other parts may be globs.
+        wanted: Take this span instead of the newest.
 
     Raises:
         ConfigError: If the placeholders do not go together, or nothing matches.
@@ -57,12 +58,14 @@ def newest_span(path: str) -> Span:
         if (match := pattern.fullmatch(candidate)) is None:
             continue
         texts = match.groupdict()
-        if (number := _number(texts)) is not None:
+        if (number := _number(texts)) is not None and wanted in (None, number):
             version = int(texts["VERSION"]) if "VERSION" in names else None
             found.append((number, -1 if version is None else version, sorted(texts.items()), version, texts))
     if not found:
+        which = "" if wanted is None else f" of span {wanted}"
         raise ConfigError(
-            f"a data path with {_named(names)} must match a file or folder. Received: {path} (data.path)"
+            f"a data path with {_named(names)} must match a file or folder{which}. "
+            f"Received: {path} (data.path)"
         )
     number, _, _, version, texts = max(found, key=lambda entry: entry[:3])
     return Span(_PLACEHOLDER.sub(lambda part: texts[part[1]], path), number, version)
