@@ -20,6 +20,7 @@ from . import rest_messages
 from .core import Core
 from .errors import HTTP_STATUS, Code, ServingError
 from .events import Event, Listener
+from .http_protocol import HttpServer
 from .json_examples import example_messages, merged_examples, write_classes, write_values
 from .json_tensors import predict_inputs, predict_request, write_outputs
 from .model_spec import ModelSpec
@@ -110,7 +111,7 @@ class RestDoor:
         self._held_bytes = 0
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(4).hex()
-        self._server: web.Server | None = None
+        self._server: HttpServer | None = None
         self._listener: asyncio.Server | None = None
         self.port = 0
 
@@ -122,7 +123,7 @@ class RestDoor:
         """
         settings = self._settings
         # Bodies are unpacked here, where their size can be bounded and faults have a JSON answer.
-        self._server = web.Server(
+        self._server = HttpServer(
             self._handle,
             request_factory=self._request,
             handler_cancellation=True,
