@@ -1,0 +1,26 @@
+"""Folders of a push target."""
+
+from pathlib import Path
+
+from headrace.data.errors import ConfigError
+
+__all__ = ["version_folder"]
+
+
+def version_folder(path: str | Path, file: str) -> Path:
+    """Return the version at `path`: the folder itself, or its highest version.
+
+    Args:
+        path: A version, or the folder of a model's versions.
+        file: What makes a folder a version, such as "model.tflite".
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    folder = Path(path)
+    if (folder / file).is_file():
+        return folder
+    versions = [child for child in folder.glob("*") if child.name.isdecimal() and (child / file).is_file()]
+    if not versions:
+        raise ConfigError(f"a bundle must be a folder with {file}, or hold versions of one. Received: {path}")
+    return max(versions, key=lambda child: int(child.name))

@@ -1,0 +1,109 @@
+"""A SavedModel in this process, behind the interface of the other clients. It needs TensorFlow."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from headrace.data.errors import ConfigError
+
+from .folders import version_folder
+from .labels import Labels, Threshold, read_labels
+from .predictions import Predictions
+from .requests import Progress, RowOptions, TensorRequest, joined
+from .signatures import ModelSignature, Tensor
+
+__all__ = ["SavedModelClient"]
+
+
+class SavedModelClient:
+    """Answers rows by a SavedModel, loaded as TensorFlow Serving loads it, without a server.
+
+    Args:
+        path: A version folder, or the folder of a model's versions: then the highest one.
+        signature: Signature for rows.
+        labels: labels.json that goes before the version's own.
+        threshold: Goes before the one in the labels.
+        batch_rows: Rows that are worked on at once, >= 1.
+
+    Raises:
+        ConfigError: If there is no model, or it lacks the signature.
+
+    Example:
+        with SavedModelClient("push/serving/flights") as client:
+            client.predict([{"carrier": "UA", "distance": 1400.0}])[0].label
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        signature: str = "serving_raw",
+        labels: str | Path | Mapping[str, Any] | None = None,
+        threshold: Threshold = None,
+        batch_rows: int = 1024,
+    ) -> None:
+        from ..session import SessionModel
+
+        folder = version_folder(path, "saved_model.pb")
+        own = folder / "assets.extra" / "labels.json"
+        found, source = (None, "")
+        if labels is not None or own.is_file():
+            found, source = read_labels(own if labels is None else labels)
+        self.version = int(folder.name) if folder.name.isdecimal() else None
+        self._labels = Labels(found, source, threshold)
+        self._options = RowOptions(batch_rows)
+        self._model = SessionModel.load(str(folder))
+        if signature not in self._model.signatures:
+            self._model.close()
+            raise ConfigError(
+                f"the model must have the signature for rows. Received: {signature!r} "
+                f"({folder} has {', '.join(sorted(self._model.signatures)) or 'none'})"
+            )
+        self._signature = _described(self._model.signatures[signature], signature, self.version or 0)
+
+    def predict(
+        self,
+        rows: Any,
+        *,
+        ignore_unknown: bool = False,
+        complete: bool = False,
+        progress: Progress | None = None,
+    ) -> Predictions:
+        """Answer rows, as `RemoteClient.predict` does.
+
+        Raises:
+            InvalidRow: If a column is not known or missing, or a value does not fit.
+            ConfigError: If there is no row, or the labels do not fit.
+        """
+        options = RowOptions(self._options.batch_rows, ignore_unknown=ignore_unknown, complete=complete)
+        request = TensorRequest(rows, self._signature, options)
+        parts, done = [], 0
+        for size, tensors in request.parts():
+            parts.append(self._model.run(self._signature.name, tensors))
+            done += size
+            if progress is not None:
+                progress(done, request.total)
+        return self._labels.predictions(joined(parts), self.version)
+
+    def close(self) -> None:
+        """Release the model."""
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _described(signature: Any, name: str, version: int) -> ModelSignature:
+    def tensors(parts: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {
+            alias: Tensor("object" if info.dtype == "string" else info.dtype, info.shape)
+            for alias, info in parts.items()
+        }
+
+    return ModelSignature(name, tensors(signature.inputs), tensors(signature.outputs), version)
