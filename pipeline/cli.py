@@ -272,6 +272,36 @@ def _serve(arguments: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(code)
 
 
+@_cli.group("deploy")
+def _deploy() -> None:
+    """Files for TensorFlow Serving in production."""
+
+
+@_deploy.command("render")
+@click.argument("config", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), default="deploy", show_default=True, help="Folder.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=click.Choice(["compose", "kubernetes", "kserve"]),
+    default=["kubernetes"],
+    show_default=True,
+    help="What to write files for; may be repeated.",
+)
+@_overrides
+@click.option("--force", is_flag=True, help="Overwrite files that were edited.")
+@_with_debug
+def _deploy_render(
+    config: str, output: str, targets: tuple[Any, ...], overrides: tuple[str, ...], force: bool
+) -> None:
+    """Write docker compose files, Kubernetes manifests or a KServe InferenceService."""
+    from .deploy import render_deployment, report_lines
+
+    for line in report_lines(*render_deployment(config, overrides, output, targets, force=force), config):
+        click.echo(line)
+
+
 @_cli.command("predict")
 @click.argument("bundle", type=click.Path())
 @click.argument("rows", type=click.File("r"), default="-")

@@ -29,6 +29,7 @@ from headrace.data.columns import ColumnPlan, plan_columns
 from headrace.data.config import DataConfig, TimeSplit
 from headrace.data.errors import ConfigError
 from headrace.data.section import Section
+from headrace.serving.deploy.config import DeployConfig
 
 from .cluster import KubeflowConfig, MetadataConfig
 
@@ -101,6 +102,7 @@ class RunConfig(Section):
     output: OutputConfig = OutputConfig()
     metadata: MetadataConfig = MetadataConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
+    deploy: DeployConfig = DeployConfig()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "RunConfig":

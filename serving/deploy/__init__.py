@@ -1,0 +1,1 @@
+"""Files that deploy the real TensorFlow Serving: docker compose, Kubernetes, KServe, and its monitoring."""

@@ -1,0 +1,363 @@
+"""Kubernetes manifests, as plain data."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from .bucket import SCRIPT
+from .config import BucketModels, VolumeModels
+from .plan import GRPC_PORT, REST_PORT, Plan
+from .pod import container_security, pod_security, pod_spec
+from .server_files import MODELS_FOLDER, server_files
+from .yaml_text import Document, Path
+
+__all__ = ["config_map", "kubernetes_documents", "metadata", "namespace", "service_account", "upload_pod"]
+
+Object = dict[str, Any]
+
+
+def kubernetes_documents(plan: Plan) -> dict[str, list[Document]]:
+    """Return the manifests to apply: file name -> documents. They sort in the order of need."""
+    files: dict[str, list[Document]] = {}
+    if plan.config.namespace:
+        files["00-namespace.yaml"] = [namespace(plan)]
+    files["10-models.yaml"] = [service_account(plan), *_models(plan)]
+    files["20-config.yaml"] = [config_map(plan)]
+    files["30-deployment.yaml"] = [_deployment(plan)]
+    files["40-service.yaml"] = [_service(plan)]
+    files["50-availability.yaml"] = [*_autoscaler(plan), _disruption_budget(plan)]
+    files["60-network-policy.yaml"] = [_network_policy(plan)]
+    return files
+
+
+def metadata(plan: Plan, name: str, **more: Any) -> Object:
+    """Return an object's metadata."""
+    found: Object = {"name": name}
+    if plan.config.namespace:
+        found["namespace"] = plan.config.namespace
+    return {**found, "labels": dict(plan.labels), **more}
+
+
+def namespace(plan: Plan) -> Document:
+    """Return the namespace, which admits pods of the `restricted` standard alone."""
+    labels = {**plan.labels, "pod-security.kubernetes.io/enforce": "restricted"}
+    data = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": plan.config.namespace, "labels": labels},
+    }
+    return data, {("metadata", "labels", "pod-security.kubernetes.io/enforce"): "All pods here conform."}
+
+
+def service_account(plan: Plan) -> Document:
+    """Return the identity of the pods."""
+    identity = dict(plan.bucket.identity) if plan.bucket else {}
+    data = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(plan, plan.name, **({"annotations": identity} if identity else {})),
+        "automountServiceAccountToken": False,
+    }
+    return data, {}
+
+
+def config_map(plan: Plan) -> Document:
+    """Return the server's config files."""
+    data = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(plan, f"{plan.name}-config"),
+        "data": server_files(plan),
+    }
+    comments: dict[Path, str] = {
+        ("data", "models.config"): "ModelServerConfig. Read again every minute: a change needs no restart.",
+        ("data", "monitoring.config"): "MonitoringConfig.",
+    }
+    if plan.batching:
+        comments["data", "batching.config"] = (
+            "BatchingParameters. max_batch_size bounds a request, max_execution_batch_size a run: larger "
+            "requests are split. A change restarts the pods, by the checksum in the Deployment."
+        )
+    return data, comments
+
+
+def upload_pod(plan: Plan) -> Document:
+    """Return a pod that mounts the repository's volume for writing, to copy versions into it."""
+    models = plan.config.models
+    assert isinstance(models, VolumeModels)
+    mount = {"name": "models", "mountPath": MODELS_FOLDER}
+    if models.folder:
+        mount["subPath"] = models.folder
+    name = f"{plan.name}-upload"
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "headrace"}
+    container = {
+        "name": "upload",
+        "image": plan.image,
+        "command": ["/bin/sleep", "3600"],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": container_security(),
+        "volumeMounts": [mount],
+    }
+    claim = {"claimName": models.claim or f"{plan.name}-models"}
+    data = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**metadata(plan, name), "labels": labels},
+        "spec": {
+            "serviceAccountName": plan.name,
+            "automountServiceAccountToken": False,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": 3600,
+            "securityContext": pod_security(),
+            "containers": [container],
+            "volumes": [{"name": "models", "persistentVolumeClaim": claim}],
+        },
+    }
+    where = f"-n {plan.config.namespace} " if plan.config.namespace else ""
+    folder = f"{MODELS_FOLDER}/{plan.model}"
+    head = (
+        "Puts a version into the volume; apply it by hand, and delete it after. The folder is copied under a "
+        "hidden name and then renamed, so that no server sees half of it. For version 1:\n"
+        f"kubectl {where}exec {name} -- mkdir -p {folder}\n"
+        f"kubectl {where}cp {plan.model}/1 {name}:{folder}/.incoming\n"
+        f"kubectl {where}exec {name} -- mv {folder}/.incoming {folder}/1"
+    )
+    return data, {(): head}
+
+
+def _models(plan: Plan) -> list[Document]:
+    """Return the claim of the volume, or the script that copies from the bucket."""
+    models = plan.config.models
+    if isinstance(models, BucketModels):
+        data: Object = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata(plan, f"{plan.name}-copy"),
+            "data": {"copy-models.sh": SCRIPT},
+        }
+        return [(data, {})]
+    if models.claim is not None:
+        return []
+    spec: Object = {
+        "accessModes": [models.access_mode],
+        "resources": {"requests": {"storage": models.size}},
+    }
+    if models.storage_class is not None:
+        spec["storageClassName"] = models.storage_class
+    data = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(plan, f"{plan.name}-models"),
+        "spec": spec,
+    }
+    comment = (
+        "Every node that runs a server mounts it, which needs a storage class for files (NFS, EFS, "
+        "Filestore, CephFS); with ReadWriteOnce there can be one replica."
+    )
+    return [(data, {("spec", "accessModes"): comment})]
+
+
+def _deployment(plan: Plan) -> Document:
+    config = plan.config
+    spec, notes = pod_spec(plan)
+    digest = hashlib.sha256(json.dumps(_restarting(plan), sort_keys=True).encode()).hexdigest()
+    deployment: Object = {"replicas": config.replicas.min}
+    comments: dict[Path, str] = {}
+    if config.replicas.max > config.replicas.min:
+        deployment = {}
+        comments["spec",] = "No replicas here: the autoscaler sets them, and applying this again must not."
+    models = config.models
+    single = isinstance(models, VolumeModels) and models.access_mode == "ReadWriteOnce"
+    strategy: Object = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    if single:
+        strategy = {"type": "Recreate"}
+        comments["spec", "strategy"] = (
+            "A new pod on another node could not mount the volume beside the old one."
+        )
+    deployment |= {
+        "revisionHistoryLimit": 5,
+        "minReadySeconds": 5,
+        "progressDeadlineSeconds": config.start_s + 120,
+        "strategy": strategy,
+        "selector": {"matchLabels": dict(plan.selector)},
+        "template": {
+            "metadata": {
+                "labels": dict(plan.labels),
+                "annotations": {
+                    "checksum/config": digest,
+                    "kubectl.kubernetes.io/default-container": "tensorflow-serving",
+                },
+            },
+            "spec": spec,
+        },
+    }
+    comments |= {("spec", "template", "spec", *path): text for path, text in notes.items()}
+    data = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(plan, plan.name),
+        "spec": deployment,
+    }
+    return data, comments
+
+
+def _restarting(plan: Plan) -> Mapping[str, str]:
+    """Return the files whose change needs a restart."""
+    files = {name: text for name, text in server_files(plan).items() if name != "models.config"}
+    return files | ({"copy-models.sh": SCRIPT} if plan.bucket else {})
+
+
+def _service(plan: Plan) -> Document:
+    service = plan.config.service
+    spec: Object = {"type": service.type, "selector": dict(plan.selector)}
+    if service.type == "LoadBalancer" and service.source_ranges:
+        spec["loadBalancerSourceRanges"] = list(service.source_ranges)
+    comments: dict[Path, str] = {}
+    if service.type != "ClusterIP":
+        spec["externalTrafficPolicy"] = "Local"
+        comments["spec", "externalTrafficPolicy"] = (
+            "Keeps the callers' addresses, which the network policy checks."
+        )
+    spec["ports"] = [
+        {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},
+        {"name": "rest", "port": REST_PORT, "targetPort": "rest", "appProtocol": "http"},
+    ]
+    more = {"annotations": dict(service.annotations)} if service.annotations else {}
+    data = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(plan, plan.name, **more),
+        "spec": spec,
+    }
+    return data, comments
+
+
+def _autoscaler(plan: Plan) -> list[Document]:
+    replicas = plan.config.replicas
+    if replicas.max == replicas.min:
+        return []
+    metric = {
+        "type": "ContainerResource",
+        "containerResource": {
+            "name": "cpu",
+            "container": "tensorflow-serving",
+            "target": {"type": "Utilization", "averageUtilization": replicas.cpu_percent},
+        },
+    }
+    data = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(plan, plan.name),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": plan.name},
+            "minReplicas": replicas.min,
+            "maxReplicas": replicas.max,
+            "metrics": [metric],
+            "behavior": {
+                "scaleUp": {
+                    "stabilizationWindowSeconds": 0,
+                    "policies": [{"type": "Percent", "value": 100, "periodSeconds": 60}],
+                },
+                "scaleDown": {
+                    "stabilizationWindowSeconds": 300,
+                    "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}],
+                },
+            },
+        },
+    }
+    comments: dict[Path, str] = {
+        ("spec", "metrics"): "The CPU of the server alone; the cluster needs metrics-server.",
+        (
+            "spec",
+            "behavior",
+        ): "Up at once, for a full queue refuses requests; down slowly, for a new server has "
+        "to load and warm up.",
+    }
+    return [(data, comments)]
+
+
+def _disruption_budget(plan: Plan) -> Document:
+    data = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(plan, plan.name),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": dict(plan.selector)},
+        },
+    }
+    comment = "Not minAvailable: with one replica that would keep its node from ever being drained."
+    return data, {("spec", "maxUnavailable"): comment}
+
+
+def _network_policy(plan: Plan) -> Document:
+    ports = [{"protocol": "TCP", "port": GRPC_PORT}, {"protocol": "TCP", "port": REST_PORT}]
+    ingress: list[Object] = [
+        {"from": _callers(plan), "ports": ports},
+        {
+            "from": [{"namespaceSelector": _by_name(plan.config.monitoring.namespace)}],
+            "ports": [{"protocol": "TCP", "port": REST_PORT}],
+        },
+    ]
+    spec: Object = {
+        "podSelector": {"matchLabels": dict(plan.selector)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": ingress,
+        "egress": _egress(plan),
+    }
+    data = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(plan, plan.name),
+        "spec": spec,
+    }
+    comments: dict[Path, str] = {
+        ("spec", "ingress", 0): "Whoever reaches gRPC can also make the server load other models "
+        "(HandleReloadConfigRequest): deploy.access.namespaces says who may, beside this namespace.",
+        ("spec", "ingress", 1): "Prometheus.",
+        ("spec", "egress"): "The bucket, and nothing else." if plan.bucket else "The server calls nobody.",
+    }
+    return data, comments
+
+
+def _callers(plan: Plan) -> list[Object]:
+    access, service = plan.config.access, plan.config.service
+    callers: list[Object] = [{"podSelector": {}}]
+    if "*" in access.namespaces:
+        callers = [{"namespaceSelector": {}}]
+    else:
+        callers += [{"namespaceSelector": _by_name(name)} for name in access.namespaces]
+    if service.type != "ClusterIP":
+        ranges = service.source_ranges or ("0.0.0.0/0", "::/0")
+        callers += [{"ipBlock": {"cidr": cidr}} for cidr in ranges]
+    return callers
+
+
+def _egress(plan: Plan) -> list[Object]:
+    models = plan.bucket
+    if models is None:
+        return []
+    port = 443
+    if models.endpoint:
+        parts = urlsplit(models.endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    rules: list[Object] = [
+        {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+        {"ports": [{"protocol": "TCP", "port": port}]},
+    ]
+    if models.secret is None:  # the cloud's metadata services, which give the pod its identity
+        for address, number in (("169.254.169.254", 80), ("169.254.169.252", 988), ("169.254.170.23", 80)):
+            rules.append(
+                {
+                    "to": [{"ipBlock": {"cidr": f"{address}/32"}}],
+                    "ports": [{"protocol": "TCP", "port": number}],
+                }
+            )
+    return rules
+
+
+def _by_name(name: str) -> Object:
+    return {"matchLabels": {"kubernetes.io/metadata.name": name}}
