@@ -7,14 +7,14 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
-from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
 from . import rest_messages
 from .core import Core
@@ -24,7 +24,7 @@ from .http_protocol import HttpServer
 from .json_examples import example_messages, merged_examples, write_classes, write_values
 from .json_tensors import predict_inputs, predict_request, write_outputs
 from .model_spec import ModelSpec
-from .rest_bodies import pack, takes_gzip, unpack
+from .rest_bodies import BodyRefused, Room, pack, read, takes_gzip, unpack
 
 __all__ = ["RestDoor", "RestSettings"]
 
@@ -61,7 +61,8 @@ class RestSettings:
         host: Address that it binds to.
         port: Port; 0 takes a free one.
         tls: Context for HTTPS, or None for plain HTTP.
-        timeout_s: Seconds that a request may take; 0 for any number.
+        timeout_s: Seconds that a request may take, once it is read; 0 for any number.
+        idle_s: Seconds that a client may pause within a body.
         cors: Whether pages of other origins may call it.
         max_body_bytes: Largest body, also after it was unpacked.
         max_held_bytes: Most bytes of bodies in work at the same time; more are refused with 503.
@@ -74,6 +75,7 @@ class RestSettings:
     port: int = 8501
     tls: ssl.SSLContext | None = None
     timeout_s: float = 30.0
+    idle_s: float = 30.0
     cors: bool = False
     max_body_bytes: int = 256 << 20
     max_held_bytes: int = 1 << 30
@@ -108,7 +110,7 @@ class RestDoor:
         self._settings = settings or RestSettings()
         self._listeners = tuple(listeners)
         self._ready = False
-        self._held_bytes = 0
+        self._room = Room(self._settings.max_held_bytes)
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(4).hex()
         self._server: HttpServer | None = None
@@ -125,7 +127,6 @@ class RestDoor:
         # Bodies are unpacked here, where their size can be bounded and faults have a JSON answer.
         self._server = HttpServer(
             self._handle,
-            request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -150,57 +151,38 @@ class RestDoor:
         await self._server.shutdown(grace_s)
         self._listener = self._server = None
 
-    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        return web.BaseRequest(
-            message,
-            payload,
-            protocol,
-            writer,
-            task,
-            asyncio.get_running_loop(),
-            client_max_size=self._settings.max_body_bytes,
-        )
-
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is, and tell what happened."""
         start = time.perf_counter()
         path = _HOST.sub("", request.raw_path, count=1).partition("?")[0]  # proxies send the whole URL
         outcome = _Outcome()
         failure: ServingError | None = None
-        held = 0
         body = b""
+        kind, status = _JSON, 200
         try:
-            kind, status = _JSON, 200
-            if _API.fullmatch(path):
-                if request.method == "OPTIONS":
-                    _check_origin(request)
-                    answer = b""
-                else:
-                    body = await self._body(request)
-                    held = len(body)
-                    self._held_bytes += held
+            if not _API.fullmatch(path):
+                status, kind, answer = self._other(request.method, path)
+            elif request.method == "OPTIONS":
+                _check_origin(request)
+                answer = b""
+            elif request.method == "POST":
+                with self._core.admitted(), self._held() as hold:
+                    body = await hold(request)
                     answer = await self._answer(request.method, path, body, outcome)
             else:
-                status, kind, answer = self._other(request.method, path)
+                answer = await self._answer(request.method, path, body, outcome)
         except ServingError as error:
             failure = error
-        except HTTPRequestEntityTooLarge:
-            failure = ServingError(
-                Code.OUT_OF_RANGE,
-                f"Request body must be at most {self._settings.max_body_bytes} bytes. Received: more",
-            )
-            status, kind, answer = 413, _JSON, _error(failure.message)
         except Exception as error:
             _log.exception("a request failed in an unexpected way")
             failure = ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-        finally:
-            self._held_bytes -= held
-        if failure is not None and status != 413:
-            status, kind, answer = HTTP_STATUS[failure.code], _JSON, _error(failure.message)
+        if failure is not None:
+            status = failure.status if isinstance(failure, BodyRefused) else HTTP_STATUS[failure.code]
+            answer = _error(failure.message)
         request_id = self._request_id(request)
         response = self._response(request, status, kind, answer)
         response.headers[_REQUEST_ID] = request_id
-        if status == 413:  # what is left of the body is not read
+        if isinstance(failure, BodyRefused):
             response.force_close()
         if self._listeners and (outcome.api or _API.fullmatch(path)):
             self._tell(request, start, outcome, failure, request_id, len(body), len(answer))
@@ -223,21 +205,27 @@ class RestDoor:
             return given
         return f"{self._id_prefix}-{next(self._ids):x}"
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        """Read and unpack the body."""
+    @contextmanager
+    def _held(self) -> Iterator[Callable[[web.BaseRequest], Awaitable[bytes]]]:
+        """Give what reads and unpacks a body, whose memory is accounted for until the block ends."""
         settings = self._settings
-        length = request.content_length or 0
-        if length > settings.max_body_bytes:
-            raise HTTPRequestEntityTooLarge(settings.max_body_bytes, length)
-        if self._held_bytes + length > settings.max_held_bytes:
-            raise ServingError(Code.UNAVAILABLE, "Too many bytes of requests are in work, try again later")
-        if not request.can_read_body:
-            return b""
-        expects = request.headers.get("Expect", "").lower() == "100-continue"
-        if expects and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await request.read()
-        return unpack(body, request.headers.get("Content-Encoding", ""), settings.max_body_bytes)
+        held = 0
+
+        async def hold(request: web.BaseRequest) -> bytes:
+            nonlocal held
+            body = await read(request, self._room, settings.max_body_bytes, settings.idle_s)
+            held = len(body)
+            packing = request.headers.get("Content-Encoding")
+            if packing is not None:
+                body = unpack(body, packing, settings.max_body_bytes)
+                self._room.take(max(0, len(body) - held))
+                held = max(held, len(body))
+            return body
+
+        try:
+            yield hold
+        finally:
+            self._room.give(held)
 
     async def _answer(self, method: str, path: str, body: bytes, outcome: _Outcome) -> bytes:
         """Answer a request of the API."""

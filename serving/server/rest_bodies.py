@@ -1,16 +1,115 @@
-"""Packed bodies: what a client sent with gzip, and what it takes packed."""
+"""Bodies of requests, read within bounds of size, memory and time, and packed with gzip or not."""
 
+import asyncio
 import re
 import zlib
 
-from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+from aiohttp import web
 
 from .errors import Code, ServingError
 
-__all__ = ["pack", "takes_gzip", "unpack"]
+__all__ = ["BodyRefused", "Room", "pack", "read", "takes_gzip", "unpack"]
 
 _GZIP = 31  # zlib's number for its largest window inside of gzip's header and sum
 _TAKES_GZIP = re.compile(r"(?i)(?:^|,)\s*(?:x-)?gzip\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?:,|$)")
+
+
+class BodyRefused(ServingError):
+    """A body that is not read to its end, so that the connection cannot be used further.
+
+    Args:
+        status: HTTP status of the answer.
+        code: Canonical code for logs.
+        message: Text for the client.
+    """
+
+    def __init__(self, status: int, code: Code, message: str) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+class Room:
+    """Memory for bodies of all requests in work.
+
+    Args:
+        most: Bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    def check(self, size: int) -> None:
+        """Make sure that there is room.
+
+        Raises:
+            ServingError: UNAVAILABLE, if there is none now.
+        """
+        if size > self._free:
+            raise ServingError(Code.UNAVAILABLE, "Too many bytes of requests are in work, try again later")
+
+    def take(self, size: int) -> None:
+        """Take room for so many bytes; raises as `check` does."""
+        self.check(size)
+        self._free -= size
+
+    def give(self, size: int) -> None:
+        """Give room back."""
+        self._free += size
+
+
+async def read(request: web.BaseRequest, room: Room, most: int, idle_s: float) -> bytes:
+    """Return the body as it was sent; its bytes are taken from `room`, which the caller gives back.
+
+    Args:
+        request: The request.
+        room: Memory for bodies.
+        most: Largest size in bytes.
+        idle_s: Seconds that a client may send nothing.
+
+    Raises:
+        BodyRefused: If it is larger, slower or no HTTP.
+        ServingError: UNAVAILABLE, if there is no room now.
+    """
+    length = request.content_length or 0
+    if length > most:
+        raise _too_large(most)
+    room.check(length)
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    found = bytearray()
+    try:
+        while True:
+            piece = await _next(request, idle_s)
+            if not piece:
+                return bytes(found)
+            if len(found) + len(piece) > most:
+                raise _too_large(most)
+            room.take(len(piece))
+            found += piece
+    except BaseException:
+        room.give(len(found))
+        raise
+
+
+async def _next(request: web.BaseRequest, idle_s: float) -> bytes:
+    content = request.content
+    try:
+        if content.is_eof():  # it came with the head, as small bodies do
+            return await content.readany()
+        async with asyncio.timeout(idle_s):
+            return await content.readany()
+    except TimeoutError as error:
+        raise BodyRefused(
+            408, Code.DEADLINE_EXCEEDED, f"a body must not pause for {idle_s:g} s. Received: a part of it"
+        ) from error
+    except Exception as error:
+        raise BodyRefused(
+            400, Code.INVALID_ARGUMENT, f"a body must be sent whole. Received: {type(error).__name__}"
+        ) from error
+
+
+def _too_large(most: int) -> BodyRefused:
+    return BodyRefused(413, Code.OUT_OF_RANGE, f"Request body must be at most {most} bytes. Received: more")
 
 
 def pack(body: bytes) -> bytes:
@@ -35,10 +134,10 @@ def unpack(body: bytes, packing: str, most: int) -> bytes:
 
     Raises:
         ServingError: INVALID_ARGUMENT, if the encoding is another one or the data is broken.
-        HTTPRequestEntityTooLarge: If it is larger.
+        BodyRefused: If it is larger.
     """
     packing = packing.strip().lower()
-    if packing in ("", "identity"):
+    if packing in ("", "identity") or not body:
         return body
     if packing not in ("gzip", "x-gzip"):
         raise ServingError(
@@ -50,7 +149,7 @@ def unpack(body: bytes, packing: str, most: int) -> bytes:
     except zlib.error as error:
         raise ServingError(Code.INVALID_ARGUMENT, f"the body must be gzip data. Received: {error}") from error
     if len(found) > most:
-        raise HTTPRequestEntityTooLarge(most, len(found))
+        raise _too_large(most)
     if not unpacker.eof or unpacker.unused_data:
         what = "more behind it" if unpacker.eof else "a part of it"
         raise ServingError(Code.INVALID_ARGUMENT, f"the body must be whole gzip data. Received: {what}")

@@ -35,7 +35,9 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def strict(zoo: Path) -> Iterator[Rest]:
     """A door with CORS, a short deadline and room for few bytes."""
-    settings = RestSettings(port=0, cors=True, timeout_s=0.3, max_held_bytes=2000, metrics_path="")
+    settings = RestSettings(
+        port=0, cors=True, timeout_s=0.3, idle_s=0.3, max_held_bytes=2000, metrics_path=""
+    )
     entries = (ModelEntry("zoo", str(zoo)),)
     doors = (lambda core, listeners: RestDoor(core, settings, listeners),)
     with running(RunSettings(entries=entries, doors=doors)) as server:
@@ -260,3 +262,16 @@ def test_liveness_and_readiness_differ_until_a_model_answers(tmp_path):
             time.sleep(0.05)
         assert rest.get("/readyz").status == 200
         assert rest.predict("late", BODY).status == 200
+
+
+@pytest.mark.parametrize("piece", [b"", b"ZZ\r\n", b"3\r\nabcdef\r\n"])
+def test_a_body_that_breaks_off_is_not_waited_for(strict, piece, caplog):
+    head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n".encode()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
+            connection.sendall(head)
+            time.sleep(0.1)  # the door waits for more by now
+            connection.sendall(piece)
+            assert connection.recv(1000).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 408 "))
+    assert strict.predict("zoo", b" " * 1999).status == 400  # the room of those bodies was given back
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
