@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 ROOMS := data serving components pipeline kubeflow
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FLIGHTS := build/data/.flights
 
 .PHONY: help setup run test test-fast test-all lint format types imports lock clean

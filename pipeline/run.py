@@ -15,6 +15,7 @@ from .check import check
 from .config import RunConfig, load_config
 from .identity import new_run_id
 from .local import NodeOutcome, run_nodes
+from .lock import held
 from .outcome import shown_path
 from .progress import TerminalReporter
 from .store import Store, prepare_folder
@@ -91,22 +92,24 @@ def run(
     prepare_folder(config.output.runs, "output.runs")
     prepare_folder(config.output.push, "output.push")
     run_id = run_id or new_run_id()
-    folder = Store.of(config).run_dir(run_id)
+    store = Store.of(config)
+    folder = store.run_dir(run_id)
     console = console or Console(stderr=True)
     console.print(f"[bold]headrace[/bold] {config.name}  run {run_id}", highlight=False)
     command = shlex.join(
         ["headrace", "run", str(config_path), *(part for o in overrides for part in ("--set", o))]
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        request = {
-            "config_path": str(Path(config_path).absolute()),
-            "overrides": list(overrides),
-            "run_id": run_id,
-        }
-        write_atomically(folder / "request.json", json.dumps(request, indent=1))
-        outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
-        return conclude(config, run_id, folder, outcomes, failure, command)
+        with held(store.root, config.name, run_id):
+            folder.mkdir(parents=True, exist_ok=True)
+            request = {
+                "config_path": str(Path(config_path).absolute()),
+                "overrides": list(overrides),
+                "run_id": run_id,
+            }
+            write_atomically(folder / "request.json", json.dumps(request, indent=1))
+            outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
+            return conclude(config, run_id, folder, outcomes, failure, command)
     except KeyboardInterrupt:
         runs = shown_path(config.output.runs)
         elsewhere = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
