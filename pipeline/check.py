@@ -1,6 +1,7 @@
 """The checks that come before anything heavy."""
 
 from headrace.components.features.plan import plan_outputs
+from headrace.components.infra.engine import require_engine
 from headrace.components.models.check import check_weights
 from headrace.data.source import Source, check_source
 
@@ -13,7 +14,8 @@ def check(config: RunConfig) -> Source:
     """Check files, headers, columns, features and weights without TensorFlow and return what was seen.
 
     Raises:
-        ConfigError: If a file, its header, its columns or a feature breaks a rule.
+        ConfigError: If a file, its header, its columns or a feature breaks a rule, or the server that the
+            serving gate names is not on this machine.
         EnvironmentProblem: If pretrained weights cannot be had from here.
     """
     plan = column_plan(config)
@@ -21,4 +23,5 @@ def check(config: RunConfig) -> Source:
     if config.preprocessing_fn is None:
         plan_outputs(config.features, {column.name: column.type for column in plan.columns})
     check_weights(config.model)
+    require_engine(config.gates.serving.gate)
     return source

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from headrace.components.infra.engine import find_tensorflow_serving
+
 __all__ = ["Finding", "examine"]
 
 _PACKAGES = (
@@ -46,6 +48,7 @@ def examine(folder: str = ".") -> list[Finding]:
         _memory,
         lambda: _disk(folder),
         _ports,
+        _tensorflow_serving,
     )
     return [finding for look in looks for finding in look()]
 
@@ -122,6 +125,13 @@ def _disk(folder: str) -> list[Finding]:
 
 def _ports() -> list[Finding]:
     return [_port(8500, "gRPC"), _port(8501, "REST")]
+
+
+def _tensorflow_serving() -> list[Finding]:
+    found = find_tensorflow_serving()
+    if found is not None:
+        return [Finding("TensorFlow Serving", "ok", f"{found.kind}: {found.program}")]
+    return [Finding("TensorFlow Serving", "ok", "none: `gates.serving.gate: embedded` does without")]
 
 
 def _port(number: int, use: str) -> Finding:

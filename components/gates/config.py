@@ -119,17 +119,21 @@ class CostGate(Section):
 
 
 class ServingGate(Section):
-    """The infra check: load as the C++ server does, answer golden requests.
+    """The infra check: load as the C++ server does, answer golden requests, in process and over the network.
 
     Attributes:
+        gate: Server that must answer them over REST and gRPC: the embedded one, or the real TensorFlow
+            Serving (`tensorflow_model_server` on the PATH, or Docker with the image tensorflow/serving).
         timeout_s: Seconds for load and inferences, > 0.
         max_rss_bytes: Peak resident memory of the checking process.
         tolerance: Largest |a - b| / max(1, |a|) against the golden values of the exported model; int8
-            weights are held to the variant gate and to `quantized_tolerance` instead.
+            weights are held to the variant gate and to `quantized_tolerance` instead. Every server's
+            answers are held to it against those of the same variant in process.
         quantized_tolerance: Same for `int8_weights`.
         latency_s: Seconds of timing for each variant and batch size, > 0; more steadies the 99th percentile.
     """
 
+    gate: Literal["embedded", "tensorflow_serving"] = "embedded"
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_rss_bytes: Annotated[int, Field(gt=0)] | None = 4_000_000_000
     tolerance: Annotated[float, Field(ge=0)] = 1e-5

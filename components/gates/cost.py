@@ -16,6 +16,9 @@ Json = Mapping[str, Any]
 _BOUNDS = ("size_bytes", "size_ratio", "p99_us_b1", "p99_us_b100", "load_s", "rss_bytes")
 """Names of the measures; the config's bound on each is `max_` + name."""
 
+_DOORS = {"rest": "REST", "grpc": "gRPC"}
+_SERVERS = {"embedded": "the embedded server", "tensorflow_serving": "TensorFlow Serving"}
+
 
 def judge_cost(rule: CostGate, evidence: Evidence) -> list[Gate]:
     """Judge every bound that one cost rule sets, a gate each."""
@@ -43,16 +46,25 @@ def judge_cost(rule: CostGate, evidence: Evidence) -> list[Gate]:
 
 
 def judge_serving(rule: ServingGate, name: str, evidence: Evidence) -> list[Gate]:
-    """Judge what the infra check found for one variant: its answers and its memory."""
+    """Judge what the infra check found for one variant: its answers, its memory, and what a server says.
+
+    TF Lite variants below float32 have no bound on single answers: the variant gates hold them over the whole
+    test split. Their gate is `golden_rows`, that all are answered with finite numbers.
+    """
     bound = _tolerance(rule, name)
+    metric = "golden_rows" if bound is None else "golden_diff"
     try:
         evidence.variant(name)
         probe = evidence.probed(name)
     except Absent as absent:
-        return [Gate("serving", "golden_diff", absent.state, absent.reason, name, None, bound)]
-    gates = [_answers(probe, name, bound)]
-    if rule.max_rss_bytes is not None and gates[0].state == "PASS":
+        return [Gate("serving", metric, absent.state, absent.reason, name, None, bound)]
+    gates = [_counted(probe, name, evidence) if bound is None else _answers(probe, name, bound)]
+    if gates[0].state != "PASS":
+        return gates
+    if rule.max_rss_bytes is not None:
         gates.append(_memory(probe, name, Bound("<=", float(rule.max_rss_bytes))))
+    if not name.startswith("tflite_"):
+        gates += [_served(probe, name, door, Bound("<=", rule.tolerance)) for door in _DOORS]
     return gates
 
 
@@ -61,23 +73,80 @@ def _tolerance(rule: ServingGate, name: str) -> Bound | None:
     return None if most is None else Bound("<=", most)
 
 
-def _answers(probe: Json, name: str, bound: Bound | None) -> Gate:
-    """Judge load and golden requests."""
+def _answers(probe: Json, name: str, bound: Bound) -> Gate:
+    """Judge load and golden requests of a variant whose answers are bounded."""
     value = finite(probe.get("max_golden_diff"))
-    found, reason = str(probe.get("state")), str(probe.get("reason") or "")
-    if found == "SKIPPED":
-        text = reason or "it was not probed."
-        return Gate("serving", "golden_diff", "SKIPPED", text, name, None, bound, value)
-    if found != "PASS":
-        text = reason or f"the infra check said {found}."
-        return Gate("serving", "golden_diff", "FAIL", text, name, None, bound, value)
-    if bound is not None and (value is None or not bound.holds(value)):
+    unloaded = _unloaded(probe)
+    if unloaded is not None:
+        state, text = unloaded
+        return Gate("serving", "golden_diff", state, text, name, None, bound, value)
+    if value is None or not bound.holds(value):
         got = "were not compared" if value is None else f"differ by up to {value:.3g}"
         text = f"its answers to golden requests {got}; at most {bound.value:g} is allowed."
         return Gate("serving", "golden_diff", "FAIL", text, name, None, bound, value)
-    rows, differ = probe.get("golden_rows"), "" if value is None else f", largest difference {value:.3g}"
-    text = reason or f"it loads and answers {rows} golden rows{differ}."
+    text = f"it loads and answers {probe.get('golden_rows')} golden rows, largest difference {value:.3g}."
     return Gate("serving", "golden_diff", "PASS", text, name, None, bound, value)
+
+
+def _counted(probe: Json, name: str, evidence: Evidence) -> Gate:
+    """Judge load and golden requests of a variant that may differ; the difference is told, not judged."""
+    asked, rows = finite(evidence.infra.get("golden_rows")), finite(probe.get("golden_rows"))
+    difference = finite(probe.get("max_golden_diff"))
+    bound = None if asked is None else Bound(">=", asked)
+    unloaded = _unloaded(probe)
+    if unloaded is not None:
+        state, text = unloaded
+        return Gate("serving", "golden_rows", state, text, name, None, bound, rows)
+    if bound is None or rows is None or not bound.holds(rows) or difference is None:
+        text = (
+            f"it must answer every golden row with finite numbers. Received: {rows or 0:g} of {asked or 0:g}."
+        )
+        return Gate("serving", "golden_rows", "FAIL", text, name, None, bound, rows)
+    text = (
+        f"it loads and answers {rows:g} of {asked:g} golden rows with finite numbers; the largest "
+        f"difference, {difference:.3g}, is judged by drop and flip rate over the test rows."
+    )
+    return Gate("serving", "golden_rows", "PASS", text, name, None, bound, rows)
+
+
+def _unloaded(probe: Json) -> tuple[GateState, str] | None:
+    """Return state and reason where the variant was not probed or could not answer."""
+    found, reason = str(probe.get("state")), str(probe.get("reason") or "")
+    if found == "SKIPPED":
+        return "SKIPPED", reason or "it was not probed."
+    return None if found == "PASS" else ("FAIL", reason or f"the infra check said {found}.")
+
+
+def _served(probe: Json, name: str, door: str, bound: Bound) -> Gate:
+    """Judge the answers of a server's REST or gRPC door against those of the same variant in process."""
+    metric, (spoken, server) = f"{door}_golden_diff", (_DOORS[door], _SERVERS["embedded"])
+    served = probe.get("served")
+    if served is None:
+        text = f"no server was asked over {spoken}."
+        return Gate("serving", metric, "FAIL", text, name, None, bound)
+    server = _SERVERS.get(str(served.get("by")), server)
+    found = served.get(door) or {}
+    value, reason = finite(found.get("max_golden_diff")), str(found.get("reason") or "")
+    if reason or value is None:
+        text = f"{server} over {spoken}: {reason or 'its answers were not compared'}."
+        return Gate("serving", metric, "FAIL", text, name, None, bound, value)
+    signatures = ", ".join(found.get("signatures") or ())
+    if not bound.holds(value):
+        text = (
+            f"the answers of {server} over {spoken} ({signatures}) differ from those in process by up to "
+            f"{value:.3g}; at most {bound.value:g} is allowed."
+        )
+        return Gate("serving", metric, "FAIL", text, name, None, bound, value)
+    text = (
+        f"{server} answers {found.get('golden_rows')} golden rows over {spoken} ({signatures}), "
+        f"largest difference {value:.3g}{_speed(found)}."
+    )
+    return Gate("serving", metric, "PASS", text, name, None, bound, value)
+
+
+def _speed(found: Json) -> str:
+    one = (found.get("latency_us") or {}).get("b1")
+    return f"; one row takes {one['p50'] / 1e3:.2g} ms, p99 {one['p99'] / 1e3:.2g} ms" if one else ""
 
 
 def _memory(probe: Json, name: str, bound: Bound) -> Gate:

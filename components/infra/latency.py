@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["measure"]
+__all__ = ["BATCHES", "measure"]
+
+BATCHES = {"b1": 1, "b100": 100}
+"""Name of a batch size in infra.json -> rows."""
 
 
 def measure(

@@ -3,21 +3,20 @@
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from headrace.components.features.golden import encode_rows
 from headrace.components.gates.config import ServingGate
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.parity.tolerance import golden_bound
 from headrace.serving.raw import raw_columns
 
 from .child import run_child
+from .engine import TensorFlowServing, find_tensorflow_serving, require_engine
+from .golden import Golden, golden_requests
+from .visit import Visitor
 from .warmup import warmup_logs, write_warmup
 
 __all__ = ["run"]
@@ -25,23 +24,6 @@ __all__ = ["run"]
 Json = dict[str, Any]
 
 _WARMUP_BYTES = 4_000_000  # of examples; the file holds them twice, once for each signature
-
-
-@dataclass(frozen=True)
-class _Golden:
-    """Raw rows and what the float32 SavedModel answers them.
-
-    Attributes:
-        rows: Column -> value as JSON holds it (`headrace.serving.raw`), None where missing.
-        types: Column -> `int`, `float`, `string`, `floats` or `image`.
-        examples: The rows as serialized tf.Examples.
-        outputs: Signature -> output name -> values.
-    """
-
-    rows: Sequence[Json]
-    types: Mapping[str, Any]
-    examples: Sequence[bytes]
-    outputs: Mapping[str, Mapping[str, Any]]
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -52,46 +34,33 @@ def run(ctx: NodeContext) -> NodeResult:
     golden = _golden(ctx)
     _write_json(out / "golden_raw.json", {"inputs": golden.rows, "outputs": golden.outputs["serving_raw"]})
     _write_warmup(out, golden, int(ctx.config["push.warmup_rows"]))
+    engine = _engine(rule)
     found: list[Json] = []
     for variant in variants:
-        found.append(_probe(ctx, variant, golden, rule))
-        emit("probe", **found[-1], done=len(found), total=len(variants), text=_sentence(found[-1]))
-    _write_json(out / "infra.json", {"variants": found})
-    passed = [item["name"] for item in found if item["state"] == "PASS"]
-    failed = [item["name"] for item in found if item["state"] == "FAIL"]
+        found.append(_probe(ctx, variant, golden, rule, engine))
+        text = _sentence(found[-1], rule)
+        emit("probe", **found[-1], done=len(found), total=len(variants), text=text)
+    _write_json(out / "infra.json", {"golden_rows": len(golden.rows), "variants": found})
+    failed = [item["name"] for item in found if item["state"] == "FAIL" or _misserved(item, rule)]
+    passed = [item["name"] for item in found if item["state"] == "PASS" and item["name"] not in failed]
     finding = f"{len(passed)} of {len(variants)} variants load and answer {len(golden.rows)} golden rows"
     return NodeResult(finding + (f"; failed: {', '.join(failed)}" if failed else ""))
 
 
-def _golden(ctx: NodeContext) -> _Golden:
+def _engine(rule: ServingGate) -> TensorFlowServing | None:
+    """Return the TensorFlow Serving to run; None for the embedded server."""
+    require_engine(rule.gate)
+    return find_tensorflow_serving() if rule.gate == "tensorflow_serving" else None
+
+
+def _golden(ctx: NodeContext) -> Golden:
     headrace = Path(ctx.input("transform_graph")) / "headrace"
     types = {column["name"]: column["type"] for column in _read_json(headrace / "features.json")["raw"]}
     rows = _read_json(headrace / "golden.json")["inputs"]
-    examples = encode_rows(rows, types)
-    # Not the loader under test: this one restores objects, so that a broken saver shows as a difference.
-    loaded = tf.saved_model.load(str(Path(ctx.input("model")) / "Format-Serving"))
-    columns = {name: tf.constant(values) for name, values in raw_columns(rows, types).items()}
-    answers = {
-        "serving_raw": loaded.signatures["serving_raw"](**columns),
-        "serving_default": loaded.signatures["serving_default"](examples=tf.constant(examples)),
-    }
-    outputs = {
-        signature: {name: _plain(value.numpy()) for name, value in answer.items()}
-        for signature, answer in answers.items()
-    }
-    return _Golden(rows, types, examples, outputs)
+    return golden_requests(rows, types, str(Path(ctx.input("model")) / "Format-Serving"))
 
 
-def _plain(values: np.ndarray[Any, Any]) -> Any:
-    """Return `values` as nested lists, bytes as text, what is not finite as None."""
-    if values.dtype == object:
-        return np.vectorize(lambda item: item.decode(), otypes=[object])(values).tolist()
-    plain = values.astype(object)
-    plain[~np.isfinite(values)] = None
-    return plain.tolist()
-
-
-def _write_warmup(out: Path, golden: _Golden, rows: int) -> None:
+def _write_warmup(out: Path, golden: Golden, rows: int) -> None:
     mean = sum(map(len, golden.examples)) / len(golden.examples)
     fitting = max(1, int(_WARMUP_BYTES / max(mean, 1)))  # pictures: the file is read at every load
     order = [index % len(golden.rows) for index in range(min(rows, fitting))]
@@ -100,7 +69,9 @@ def _write_warmup(out: Path, golden: _Golden, rows: int) -> None:
     write_warmup(out / "warmup" / "tf_serving_warmup_requests", logs)
 
 
-def _probe(ctx: NodeContext, variant: Json, golden: _Golden, rule: ServingGate) -> Json:
+def _probe(
+    ctx: NodeContext, variant: Json, golden: Golden, rule: ServingGate, engine: TensorFlowServing | None
+) -> Json:
     name, runtime = variant["name"], variant["runtime"]
     result: Json = {
         "name": name,
@@ -111,32 +82,38 @@ def _probe(ctx: NodeContext, variant: Json, golden: _Golden, rule: ServingGate) 
         "rss_bytes": None,
         "max_golden_diff": None,
         "golden_rows": 0,
+        "served": None,
     }
     if variant["state"] == "skipped":
         return result
     folder = Path(ctx.temp_dir) / f"probe-{name}"
     folder.mkdir(parents=True)
-    expected = {
-        signature: outputs["scores" if "scores" in outputs else "outputs"]
-        for signature, outputs in golden.outputs.items()
-    }
+    path = _lite_bundle(ctx, variant, folder) if runtime == "litert" else _saved_model(ctx, variant)
     request = {
         "runtime": runtime,
-        "path": _lite_bundle(ctx, variant, folder) if runtime == "litert" else _saved_model(ctx, variant),
+        "path": path,
+        "name": name,
         "rows": golden.rows,
         "types": dict(golden.types),
         "examples": [base64.b64encode(example).decode() for example in golden.examples]
         if runtime == "tf"
         else [],
-        "expected": expected,
+        "expected": golden.scores,
         "budget_s": rule.latency_s,
+        "doors": runtime == "tf" and engine is None,
     }
-    found = run_child(request, folder, rule.timeout_s, rule.max_rss_bytes)
+    visitor = Visitor(name, golden, folder, rule.latency_s / 2)
+    visit = visitor.embedded if request["doors"] else None
+    found = run_child(request, folder, rule.timeout_s, rule.max_rss_bytes, visit=visit)
     result |= {key: found[key] for key in ("load_s", "latency_us", "predict_us", "rss_bytes") if key in found}
     reason = found.get("error") or _disagreement(name, found["max_golden_diff"], rule)
     difference = found.get("max_golden_diff")
     result["max_golden_diff"] = difference if difference is not None and np.isfinite(difference) else None
     result["golden_rows"] = len(golden.rows) if difference is not None else 0
+    if runtime == "tf" and "error" not in found:
+        if engine is not None:
+            visitor.upstream(engine, path, rule.timeout_s, rule.max_rss_bytes)
+        result["served"] = visitor.found | ({} if engine else {"rss_bytes": found["rss_bytes"]})
     return result | {"state": "FAIL" if reason else "PASS", "reason": reason}
 
 
@@ -147,6 +124,19 @@ def _disagreement(name: str, difference: float, rule: ServingGate) -> str:
     if bound is None or difference <= bound:
         return ""
     return f"its answers to golden requests differ by up to {difference:.3g}; at most {bound:g} is allowed"
+
+
+def _misserved(result: Json, rule: ServingGate) -> str:
+    """Return what went wrong behind the doors of the server; "" for nothing, or where there was none."""
+    if result["served"] is None:
+        return ""
+    for door in ("rest", "grpc"):
+        found = result["served"][door]
+        if found["reason"]:
+            return f"{door}: {found['reason']}"
+        if found["max_golden_diff"] > rule.tolerance:
+            return f"{door}: answers differ by up to {found['max_golden_diff']:.3g}"
+    return ""
 
 
 def _saved_model(ctx: NodeContext, variant: Json) -> str:
@@ -165,11 +155,18 @@ def _lite_bundle(ctx: NodeContext, variant: Json, folder: Path) -> str:
     return str(bundle)
 
 
-def _sentence(result: Json) -> str:
+def _sentence(result: Json, rule: ServingGate) -> str:
     if result["state"] != "PASS":
         return f"{result['name']}: {result['state']}, {result['reason']}"
+    wrong = _misserved(result, rule)
+    if wrong:
+        return f"{result['name']}: FAIL, {wrong}"
     median = result["latency_us"]["b1"]["p50"]
-    return f"{result['name']}: loads in {result['load_s']:.2f} s, one row in {median:,.0f} us"
+    text = f"{result['name']}: loads in {result['load_s']:.2f} s, one row in {median:,.0f} us"
+    if result["served"] is None:
+        return text
+    doors = {door: result["served"][door]["latency_us"]["b1"]["p50"] for door in ("rest", "grpc")}
+    return f"{text}, {doors['rest']:,.0f} us over REST, {doors['grpc']:,.0f} us over gRPC"
 
 
 def _read_json(path: Path) -> Any:

@@ -33,6 +33,21 @@ def results(name: str, accuracy: float, **changes: Any) -> dict[str, Any]:
     }
 
 
+def served() -> dict[str, Any]:
+    """What a server on a variant answered: exactly what the variant does in process."""
+
+    def door(p50: float) -> dict[str, Any]:
+        return {
+            "max_golden_diff": 0.0,
+            "golden_rows": 256,
+            "signatures": ["serving_default", "serving_raw"],
+            "latency_us": {"b1": {"p50": p50, "p99": 2 * p50}, "b100": {"p50": 5 * p50, "p99": 9 * p50}},
+            "reason": "",
+        }
+
+    return {"by": "embedded", "load_s": 0.6, "rss_bytes": 550_000_000, "rest": door(900), "grpc": door(600)}
+
+
 class Candidate:
     """The documents of a candidate that passes everything, to be broken one at a time."""
 
@@ -42,6 +57,7 @@ class Candidate:
             "baseline": None,
         }
         self.infra: dict[str, Any] = {
+            "golden_rows": 256,
             "variants": [
                 {
                     "name": name,
@@ -52,9 +68,10 @@ class Candidate:
                     "rss_bytes": 500_000_000,
                     "max_golden_diff": 0.0,
                     "golden_rows": 256,
+                    "served": None if name.startswith("tflite") else served(),
                 }
                 for name in NAMES
-            ]
+            ],
         }
         sizes = {
             "float32": (5000, 4000),

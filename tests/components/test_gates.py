@@ -124,7 +124,7 @@ def _verdict(root: Path, function: Any) -> Any:
 
 def test_the_nodes_pass_a_good_candidate(tmp_path: Path, candidate: Candidate) -> None:
     result = run_node.run(_context(tmp_path, candidate, {"quality": [{"metric": "auc", "min": 0.7}]}))
-    assert result.finding == "push; 26 gates: 26 PASS"
+    assert result.finding == "push; 30 gates: 30 PASS"
     assert result.properties["gates"] == {"verdict": "push", "blocking": 0}
     assert _verdict(tmp_path, verdict.model).finding == "push serving: int8_weights, lite: tflite_int8"
 
@@ -133,7 +133,7 @@ def test_the_nodes_reject_at_every_launch(tmp_path: Path, candidate: Candidate) 
     candidate.evaluated("tflite_int8")["agreement"]["flip_rate"] = 0.5
     rules = {"quality": [{"metric": "auc", "min": 0.9}]}
     result = run_node.run(_context(tmp_path, candidate, rules))  # The evidence node finishes.
-    assert result.finding.startswith("reject; 26 gates: 22 PASS, 4 FAIL; 4 block, first float32: auc is 0.8")
+    assert result.finding.startswith("reject; 30 gates: 26 PASS, 4 FAIL; 4 block, first float32: auc is 0.8")
     for _ in range(2):
         with pytest.raises(GateRejected) as caught:
             _verdict(tmp_path, verdict.model)

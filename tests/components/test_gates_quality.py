@@ -23,7 +23,7 @@ def test_a_good_candidate_passes_every_gate(candidate: Candidate) -> None:
     assert gates[0] is DATA_PASS
     # auc on float32 and both targets; drop, slice drop and flips of 4 variants; answers and memory of 5.
     counts = {k: sum(g.kind == k for g in gates) for k in ("data", "quality", "variant", "cost", "serving")}
-    assert counts == {"data": 1, "quality": 3, "variant": 12, "cost": 0, "serving": 10}
+    assert counts == {"data": 1, "quality": 3, "variant": 12, "cost": 0, "serving": 14}
     assert all(gate.reason.endswith(".") for gate in gates)
 
 

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from headrace.components.gates.state import Bound
 from headrace.components.push.config import PushConfig
 from tests.components.gate_candidate import Candidate, blocking, only
 
@@ -207,14 +208,54 @@ def test_a_cost_gate_on_an_unknown_variant_fails_with_the_nearest(candidate: Can
         ("int8_weights", {"rss_bytes": 5_000_000_000}, "peak memory is 5,000 MB; at most 4,000 MB"),
         ("int8_weights", {"rss_bytes": None}, "the peak memory was not measured"),
         ("tflite_int8", {"state": "FAIL", "reason": ""}, "the infra check said FAIL"),
+        ("tflite_int8", {"golden_rows": 255}, "every golden row with finite numbers. Received: 255 of 256"),
+        ("tflite_int8", {"max_golden_diff": None}, "must answer every golden row with finite numbers"),
+        ("int8_weights", {"served": None}, "no server was asked over REST"),
     ],
 )
 def test_serving_gates(candidate: Candidate, name: str, change: dict[str, Any], message: str) -> None:
     candidate.probed(name).update(change)
     gates = candidate.judge()
-    (gate,) = blocking(gates)
-    assert (gate.kind, gate.variant, gate.state) == ("serving", name, "FAIL")
+    gate = blocking(gates)[0]
+    assert {(gate.kind, gate.variant, gate.state) for gate in blocking(gates)} == {("serving", name, "FAIL")}
     assert message in gate.reason
+
+
+@pytest.mark.parametrize(
+    ("door", "change", "message"),
+    [
+        ("rest", {"max_golden_diff": 1e-4}, "over REST (serving_default, serving_raw) differ from those in"),
+        ("rest", {"reason": "serving_raw: status 404: {}"}, "server over REST: serving_raw: status 404: {}."),
+        ("grpc", {"max_golden_diff": 1e-4}, "over gRPC (serving_default, serving_raw) differ from those in"),
+        ("grpc", {"max_golden_diff": None}, "over gRPC: its answers were not compared"),
+    ],
+)
+def test_each_door_of_a_server_has_a_gate(
+    candidate: Candidate, door: str, change: dict[str, Any], message: str
+) -> None:
+    candidate.probed("int8_weights")["served"][door].update(change)
+    (gate,) = blocking(candidate.judge())
+    assert (gate.kind, gate.variant, gate.metric) == ("serving", "int8_weights", f"{door}_golden_diff")
+    assert (gate.state, gate.bound) == ("FAIL", Bound("<=", 1e-5))
+    assert message in gate.reason
+
+
+def test_the_doors_of_the_real_server_are_named_so(candidate: Candidate) -> None:
+    candidate.probed("int8_weights")["served"]["by"] = "tensorflow_serving"
+    gate = only(candidate.judge(), kind="serving", variant="int8_weights", metric="grpc_golden_diff")
+    assert gate.reason == (
+        "TensorFlow Serving answers 256 golden rows over gRPC (serving_default, serving_raw), largest "
+        "difference 0; one row takes 0.6 ms, p99 1.2 ms."
+    )
+
+
+def test_what_has_no_bound_on_single_answers_is_counted(candidate: Candidate) -> None:
+    candidate.probed("tflite_int8")["max_golden_diff"] = 0.4
+    gates = [g for g in candidate.judge() if g.kind == "serving" and g.variant == "tflite_int8"]
+    assert [gate.metric for gate in gates] == ["golden_rows", "rss_bytes"]
+    assert (gates[0].state, gates[0].value, gates[0].bound) == ("PASS", 256, Bound(">=", 256))
+    assert gates[0].reason.endswith("0.4, is judged by drop and flip rate over the test rows.")
+    assert all(gate.bound is not None for gate in candidate.judge() if gate.kind == "serving")
 
 
 def test_float32_is_held_to_the_tight_tolerance_where_it_is_pushed(candidate: Candidate) -> None:

@@ -1,5 +1,6 @@
 import base64
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from headrace.components.features.golden import encode_rows
 from headrace.components.features.signatures import FittedTransform
+from headrace.components.gates.config import ServingGate
+from headrace.components.gates.cost import judge_serving
+from headrace.components.gates.evidence import Evidence
+from headrace.components.gates.judge import decide
 from headrace.components.infra.child import run_child
 from headrace.components.infra.latency import measure
 from headrace.components.infra.probe import probe_session
 from headrace.components.infra.run import run
 from headrace.components.models.output import output_of
 from headrace.components.node import NodeResult
+from headrace.components.push.config import PushConfig
 from headrace.components.quantization.rebuild import rebuild_model
 from headrace.components.quantization.run import run as quantize
 from headrace.components.training.signatures import serving_module
@@ -25,6 +31,24 @@ from headrace.data.config import RawType
 from headrace.serving.raw import raw_columns
 from headrace.serving.session import SessionModel
 from tests.components.trained_model import Trained, context, trained
+
+STAND_IN = """#!{python}
+# tensorflow_model_server's command line, answered by the embedded server, but with another model.
+import sys
+from headrace.serving.server.serve import serve
+kept = [a for a in sys.argv[1:] if not a.startswith("--model_base_path=")]
+sys.exit(serve([*kept, "--model_base_path={base}"], lambda line: None))
+"""
+
+
+def install_stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, served: Path) -> None:
+    folder.mkdir()
+    (folder / "base").mkdir()
+    (folder / "base/1").symlink_to(served)
+    program = folder / "tensorflow_model_server"
+    program.write_text(STAND_IN.format(python=sys.executable, base=folder / "base"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +106,20 @@ class TestRun:
             assert 0 < entry["load_s"] < 30
         # TensorFlow alone takes hundreds of MB: the lite probe has not imported it, nor counts this process.
         assert entries["tflite_int8"]["rss_bytes"] < 150e6 < entries["int8_weights"]["rss_bytes"]
+
+    def test_saved_models_answer_the_same_behind_both_doors(self, made, probed):
+        _, _, entries = probed
+        assert [name for name, entry in entries.items() if entry["served"]] == ["float32", "int8_weights"]
+        for name in ("float32", "int8_weights"):
+            served = entries[name]["served"]
+            assert (served["by"], served["load_s"]) == ("embedded", entries[name]["load_s"])
+            assert served["rss_bytes"] == entries[name]["rss_bytes"]
+            for door in ("rest", "grpc"):
+                found = served[door]
+                assert (found["reason"], found["golden_rows"]) == ("", len(made.golden_rows()))
+                assert found["max_golden_diff"] <= 1e-5
+                assert {"serving_raw", "serving_default"} <= set(found["signatures"])
+                assert set(found["latency_us"]) == {"b1", "b100"}
 
     def test_golden_answers_are_those_of_the_float32_model(self, made, probed):
         folder, _, _ = probed
@@ -143,6 +181,29 @@ class TestFailures:
         assert entries["int8_weights"]["state"] == "FAIL"
         assert "at most 1e-06 is allowed" in entries["int8_weights"]["reason"]
         assert entries["int8_weights"]["latency_us"]["b1"]["p50"] > 0
+
+    def test_another_answer_behind_the_doors_fails_the_gate(self, made, variants, tmp_path, monkeypatch):
+        """Server and in-process model disagree: a TensorFlow Serving that was given another model."""
+        install_stand_in(monkeypatch, tmp_path / "bin", served=variants / "int8_weights")
+        inputs = made.inputs() | self.listed(tmp_path / "variants", {"name": "float32"})
+        result, entries = probe(inputs, tmp_path, gate="tensorflow_serving")
+        entry = entries["float32"]
+        assert entry["state"] == "PASS"  # in process
+        assert result.finding.endswith("failed: float32")
+        evidence = Evidence(
+            evaluation={"variants": []},
+            infra=json.loads((tmp_path / "infra/infra.json").read_text()),
+            variants=[{"name": "float32", "state": "built"}],
+            min_slice_rows=1,
+        )
+        gates = {gate.metric: gate for gate in judge_serving(ServingGate(), "float32", evidence)}
+        assert {name: gate.state for name, gate in gates.items()} == {
+            "golden_diff": "PASS", "rss_bytes": "PASS", "rest_golden_diff": "FAIL", "grpc_golden_diff": "FAIL"
+        }  # fmt: skip
+        assert gates["rest_golden_diff"].reason.startswith("the answers of TensorFlow Serving over REST (")
+        push = PushConfig(serving="float32", lite=None)
+        verdict = decide([*gates.values()], push, known=["float32"], allow_unbounded=True)
+        assert (verdict.verdict, len(verdict.blocking)) == ("reject", 2)
 
     def test_time_bound_and_skipped_variants(self, made, tmp_path):
         skipped = {"name": "tflite_int8", "runtime": "litert", "state": "skipped", "reason": "no sidecar"}
