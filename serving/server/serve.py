@@ -22,7 +22,7 @@ from .source import ModelEntry
 from .text_protos import Monitoring, Tls, read_monitoring, read_tls
 from .tls import grpc_credentials, http_context
 
-__all__ = ["run_settings", "serve", "versions"]
+__all__ = ["run_settings", "serve"]
 
 Say = Callable[[str], None]
 
@@ -42,9 +42,6 @@ def serve(arguments: Sequence[str], say: Say) -> int:
         EnvironmentProblem: If a port is taken or no model can be served.
     """
     flags = parse_flags(arguments)
-    if flags["version"]:
-        say(versions())
-        return 0
     for note in flags.notes:
         say(note)
     logs: list[AccessLog | RequestLog] = []
@@ -54,13 +51,6 @@ def serve(arguments: Sequence[str], say: Say) -> int:
     finally:
         for log in logs:
             log.close()
-
-
-def versions() -> str:
-    """Return the versions of this server and of TensorFlow."""
-    from importlib.metadata import version
-
-    return f"headrace ModelServer: {version('headrace')}\nTensorFlow Library: {version('tensorflow')}"
 
 
 def run_settings(flags: FlagValues, logs: list[Any]) -> RunSettings:
