@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Imports what is heavy only inside the command that needs it."""
 
+import importlib
 import json
 import os
 import sys
@@ -263,11 +264,10 @@ class _ServeCommand(click.Command):
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL_DIR_OR_CONFIG [FLAGS]")
 def _serve(arguments: tuple[str, ...]) -> None:
     """Serve a model over REST and gRPC, as TensorFlow Serving does."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from headrace.serving.server.serve import serve
+    from headrace.serving.server.command import run_command
 
     given = [argument for argument in arguments if argument != "--debug"]
-    code = serve(given, lambda text: click.echo(text, err=True))
+    code = run_command(given, lambda text: click.echo(text, err=True), click.echo)
     if code:
         raise click.exceptions.Exit(code)
 
@@ -303,15 +303,34 @@ def _deploy_render(
 
 
 @_cli.command("predict")
-@click.argument("bundle", type=click.Path())
-@click.argument("rows", type=click.File("r"), default="-")
+@click.argument("bundle", required=False)
+@click.argument("rows", required=False)
+@click.option("--model", help="http(s)://HOST:8501/v1/models/M, grpc(s)://HOST:8500/M, or a pushed folder.")
+@click.option("--input", "source", help="Rows: .csv, .parquet or .jsonl; - is JSON lines on stdin.")
+@click.option("--output", default="-", help="Results: .parquet, .csv or .jsonl; - is JSON lines on stdout.")
+@click.option("--labels", default="", help="labels.json of a served model, or the folder that holds it.")
+@click.option("--threshold", type=float, help="Score from which a class is chosen, before labels.json.")
+@click.option("--signature", default="serving_raw", show_default=True, help="Signature for rows.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Carry a column to the output; repeatable.")
+@click.option("--images", multiple=True, metavar="COLUMN", help="Column of paths of pictures; repeatable.")
+@click.option("--ignore-unknown", is_flag=True, help="Pass over columns that the model does not read.")
+@click.option("--batch-rows", default=1024, show_default=True, help="Most rows of a request.")
+@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds for a request.")
+@click.option("--ca", "authority", default="", help="PEM file: authority of the server's certificate.")
+@click.option("--cert", "certificate", default="", help="PEM file: certificate of this client.")
+@click.option("--key", default="", help="PEM file: its key.")
 @_with_debug
-def _predict(bundle: str, rows: Any) -> None:
-    """Predict JSON rows (one object a line) with a pushed TF Lite bundle, without TensorFlow."""
-    from .predict import predict_lines
+def _predict(
+    bundle: str | None, rows: str | None, model: str | None, source: str | None, **rest: Any
+) -> None:
+    """Predict rows with a served model (URL) or a pushed one (folder; TF Lite without TensorFlow).
 
-    for line in predict_lines(bundle, rows):
-        click.echo(line)
+    `headrace predict BUNDLE [ROWS]` is short for --model and --input, with scores to six places.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from .predict import predict_command
+
+    predict_command((bundle, rows), (model, source), rest, lambda text: click.echo(text, err=True))
 
 
 @_cli.command("rollback")
@@ -372,3 +391,23 @@ def _doctor() -> None:
         click.echo(f"{click.style(mark, fg=color)} {finding.name:<28} {finding.text}")
     if any(finding.state == "fail" for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+class _Kubeflow(click.Group):
+    """The commands of a room above this one, reached by name: rooms import downwards only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._room().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._room().get_command(ctx, cmd_name)
+
+    @staticmethod
+    def _room() -> click.Group:
+        found: click.Group = importlib.import_module("headrace.kubeflow.cli").group
+        return found
+
+
+@_cli.command("kubeflow", cls=_Kubeflow)
+def _kubeflow() -> None:
+    """Run on Kubeflow Pipelines: compile, lint, simulate, submit, schedule, watch."""

@@ -55,9 +55,8 @@ class LiteClient:
         self._options = RowOptions(batch_rows)
         self._lock = threading.Lock()
 
-    @property
     def columns(self) -> dict[str, str]:
-        """Column -> `int`, `float`, `string`, `floats` or `image`."""
+        """Return column -> `int`, `float`, `string`, `floats` or `image`."""
         return dict(self._model.preprocessor.columns)
 
     def predict(
@@ -76,7 +75,7 @@ class LiteClient:
         """
         batch_rows = self._options.batch_rows
         options = RowOptions(batch_rows, ignore_unknown=ignore_unknown, complete=complete)
-        request = RowRequest(rows, self.columns, options)
+        request = RowRequest(rows, self.columns(), options)
         parts: list[dict[str, np.ndarray[Any, Any]]] = []
         done = 0
         for start, part, _ in request.parts():

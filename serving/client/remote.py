@@ -19,7 +19,7 @@ from .requests import Progress, RowOptions, TensorRequest, joined
 from .retry import Retry, retried, retried_async
 from .rows import held
 from .security import ClientTls
-from .signatures import ModelSignature
+from .signatures import ModelSignature, column_kinds
 
 __all__ = ["Answer", "AsyncRemoteClient", "RemoteClient"]
 
@@ -180,6 +180,10 @@ class RemoteClient(_Remote, ABC):
         """Return what the version that answers now asks for and gives."""
         return retried(self._ask_signatures, self.retry, self.timeout_s)
 
+    def columns(self) -> dict[str, str]:
+        """Return column -> `int`, `float`, `string` (pictures, too) or `floats`."""
+        return column_kinds(self._signature(False))
+
     def _signature(self, fresh: bool) -> ModelSignature:
         if fresh or self._known is None:
             self._known = self._choose(self.signatures())
@@ -257,6 +261,10 @@ class AsyncRemoteClient(_Remote, ABC):
     async def signatures(self) -> dict[str, ModelSignature]:
         """Return what the version that answers now asks for and gives."""
         return await retried_async(self._ask_signatures, self.retry, self.timeout_s)
+
+    async def columns(self) -> dict[str, str]:
+        """Return column -> `int`, `float`, `string` (pictures, too) or `floats`."""
+        return column_kinds(await self._signature(False))
 
     async def _signature(self, fresh: bool) -> ModelSignature:
         if fresh or self._known is None:

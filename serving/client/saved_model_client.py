@@ -11,7 +11,7 @@ from .folders import version_folder
 from .labels import Labels, Threshold, read_labels
 from .predictions import Predictions
 from .requests import Progress, RowOptions, TensorRequest, joined
-from .signatures import ModelSignature, Tensor
+from .signatures import ModelSignature, Tensor, column_kinds
 
 __all__ = ["SavedModelClient"]
 
@@ -61,6 +61,10 @@ class SavedModelClient:
                 f"({folder} has {', '.join(sorted(self._model.signatures)) or 'none'})"
             )
         self._signature = _described(self._model.signatures[signature], signature, self.version or 0)
+
+    def columns(self) -> dict[str, str]:
+        """Return column -> `int`, `float`, `string` or `floats`."""
+        return column_kinds(self._signature)
 
     def predict(
         self,
