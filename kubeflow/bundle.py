@@ -1,0 +1,131 @@
+"""The config as steps get it: paths below the root, its schema packed in, nothing of this machine."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.data.errors import ConfigError, EnvironmentProblem
+from headrace.pipeline.config import RunConfig, override_config, parse_config, read_config
+from headrace.pipeline.packed import PackedConfig, pack
+
+__all__ = ["LARGEST_CONFIG_BYTES", "Bundle", "config_arguments", "make_bundle"]
+
+LARGEST_CONFIG_BYTES = 65536
+"""Linux takes 128 KiB an argument, and Kubeflow's launcher gets all arguments of a step in one of its own."""
+
+_WILD = "*?[{"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A config for the cluster.
+
+    Attributes:
+        config: The config, as the file says, overrides applied; its paths are the file's.
+        packed: What steps are given.
+        links: Path below the root -> what must be there, of this machine: the folder of the data, weights.
+    """
+
+    config: RunConfig
+    packed: PackedConfig
+    links: dict[str, Path]
+
+
+def make_bundle(path: str | Path, overrides: tuple[str, ...] = ()) -> Bundle:
+    """Read a config file and make it one of the cluster.
+
+    Raises:
+        ConfigError: If the config is wrong.
+    """
+    file = Path(path)
+    config = parse_config(override_config(read_config(path), overrides), place=file.name)
+    folder = file.resolve().parent
+    raw = config.model_dump(mode="json", exclude_unset=True)
+    raw.pop("kubeflow", None)
+    links: dict[str, Path] = {}
+    raw["data"]["path"] = _data_path(config, folder, links)
+    files = _schema_files(config, file.stem, folder, raw)
+    _place_weights(raw, folder, links)
+    for key, default in (("runs", "runs"), ("push", "push")):
+        given = str(raw.get("output", {}).get(key, default))
+        raw.setdefault("output", {})[key] = _inside(given)
+    return Bundle(config, PackedConfig(file.stem, raw, files), links)
+
+
+def config_arguments(bundle: Bundle) -> tuple[list[str], str | None]:
+    """Return the arguments that give a step its config, and the text to put at `kubeflow.config_uri`, if any.
+
+    Raises:
+        ConfigError: If the config is too large for an argument and there is no `kubeflow.config_uri`.
+    """
+    text, uri = pack(bundle.packed), bundle.config.kubeflow.config_uri
+    if len(text) <= LARGEST_CONFIG_BYTES:
+        return [f"--config={text}"], None
+    if uri is None:
+        raise ConfigError(
+            f"a config must be at most {LARGEST_CONFIG_BYTES:,} bytes when packed. Received: {len(text):,}",
+            "set kubeflow.config_uri to where it may be stored and read by the steps",
+        )
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return [f"--config={uri}", f"--config-sha256={digest}"], text
+
+
+def store_config(uri: str, text: str) -> None:
+    """Write a packed config to a URI.
+
+    Raises:
+        EnvironmentProblem: If it cannot be written.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(uri, "wb") as stream:
+            stream.write(text.encode())
+    except (OSError, ImportError, ValueError) as error:
+        raise EnvironmentProblem(
+            f"`kubeflow.config_uri` must be writable. Received: {uri} ({error})"
+        ) from error
+
+
+def _data_path(config: RunConfig, folder: Path, links: dict[str, Path]) -> str:
+    """Return where steps find the data; its folder here is noted in `links`."""
+    path = config.data.path
+    if config.kubeflow.data is not None:
+        return config.kubeflow.data
+    if "://" in path:
+        return path
+    parts = (folder / path).parts
+    wild = next((i for i, part in enumerate(parts) if any(c in part for c in _WILD)), len(parts) - 1)
+    links["data"] = Path(*parts[:wild]).resolve()
+    return "/".join(["data", *parts[wild:]])
+
+
+def _schema_files(config: RunConfig, stem: str, folder: Path, raw: dict[str, Any]) -> dict[str, str]:
+    """Return the schema that the data is held to, if there is one yet, by its name."""
+    given = config.validation.schema_path
+    if given is not None:
+        raw["validation"]["schema_path"] = Path(given).name
+    file = folder / (given or f"{stem}.schema.pbtxt")
+    try:
+        return {file.name: file.read_text(encoding="utf-8")}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`validation.schema_path` must be readable. Received: {file} ({error})") from error
+
+
+def _place_weights(raw: dict[str, Any], folder: Path, links: dict[str, Path]) -> None:
+    """Let a file of pretrained weights be looked for below the root."""
+    model = raw.get("model", {})
+    for section in (model, model.get("member") or {}):
+        weights = section.get("weights")
+        if isinstance(weights, str) and weights not in ("imagenet", "none") and "://" not in weights:
+            section["weights"] = f"weights/{Path(weights).name}"
+            links[section["weights"]] = (folder / weights).resolve()
+
+
+def _inside(path: str) -> str:
+    """Return an output folder as one below the root."""
+    plain = Path(path)
+    return plain.name if plain.is_absolute() or ".." in plain.parts else plain.as_posix()
