@@ -227,6 +227,7 @@ def _asked(
         parts.append(part)
     if response.length:
         raise http.client.IncompleteRead(b"".join(parts), response.length)
+    response.close()  # without this the connection would not take another request
     if response.will_close:
         wire.close()
     return response.status, b"".join(parts)

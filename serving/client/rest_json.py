@@ -90,7 +90,10 @@ def _no_answer(body: bytes, place: str) -> RequestFailed:
 
 
 def _tensors(parts: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: Tensor(_dtype(part["dtype"]), _shape(part["tensor_shape"])) for name, part in parts.items()}
+    return {
+        name: Tensor(_dtype(part["dtype"]), _shape(part["tensor_shape"]))
+        for name, part in sorted(parts.items())
+    }
 
 
 def _dtype(name: str) -> str:
