@@ -35,6 +35,7 @@ class ColumnPlan:
         label: Name of the label column.
         weight: Name of the weight column, or None.
         key: Columns whose values a hash split hashes, in order; empty for other splits.
+        codes: Columns of whole numbers that a feature reads as categories.
     """
 
     columns: tuple[RawColumn, ...]
@@ -43,6 +44,7 @@ class ColumnPlan:
     label: str
     weight: str | None
     key: tuple[str, ...]
+    codes: tuple[str, ...] = ()
 
     @property
     def read(self) -> tuple[RawColumn, ...]:
@@ -110,7 +112,8 @@ def plan_columns(
     key: tuple[str, ...] = ()
     if isinstance(data.split, HashSplit):
         key = data.split.key or tuple(column.name for column in written)
-    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key)
+    codes = tuple(name for name, kinds in found.items() if "category" in kinds and types[name] == "int")
+    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key, codes)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from .series import fit_series
 from .siphash import hash_buckets
 from .text import Tokenizer, bag_of, sequence_of
 
-__all__ = ["HASH_KEY", "JOINER", "SCHEMA_VERSION", "InvalidRow", "Preprocessor"]
+__all__ = ["HASH_KEY", "JOINER", "LARGEST_INT", "SCHEMA_VERSION", "InvalidRow", "Preprocessor"]
 
 SCHEMA_VERSION = 1
 """Version of the format of preprocessing.json."""
@@ -32,6 +32,9 @@ HASH_KEY = (0x6865616472616365, 0x70726570726F6365)
 
 JOINER = "\x1f"
 """What stands between the parts of a cross (ASCII "unit separator")."""
+
+LARGEST_INT = float(np.nextafter(np.float32(2**63), np.float32(0)))
+"""The largest float32 that is an int64, too."""
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -315,10 +318,16 @@ def _cut(values: npt.NDArray[np.float32], bounds: Sequence[float]) -> npt.NDArra
     return np.searchsorted(np.array(bounds, np.float32), values, side="right").astype(np.int64, copy=False)
 
 
+def _whole_numbers(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    return np.clip(numbers, np.float32(-LARGEST_INT), np.float32(LARGEST_INT)).astype(np.int64)
+
+
 def _part_texts(part: Mapping[str, Any], column: Column) -> list[str]:
     """Return the text of a category's part, "" where missing."""
     if column.texts is not None:
         return column.texts
-    numbers = _cut(_floats(column), part["bounds"]) if part["bounds"] else column.numbers
-    texts = list(map(str, numbers.tolist())) if numbers is not None else []
+    numbers = _floats(column)
+    # Whole numbers are rounded to float32, as the server receives them.
+    whole = _cut(numbers, part["bounds"]) if part["bounds"] else _whole_numbers(numbers)
+    texts = list(map(str, whole.tolist()))
     return [text if there else "" for text, there in zip(texts, column.present.tolist(), strict=True)]

@@ -16,6 +16,7 @@ import tensorflow_transform as tft
 from headrace.serving.preprocessing import JOINER
 
 from .dates import date_tables, parse_dates
+from .integers import whole_numbers
 from .outputs import (
     Bag,
     BagWeights,
@@ -284,8 +285,9 @@ def _part_text(part: Part, columns: Mapping[str, Column]) -> Any:
     if column.values.dtype == tf.string:
         return column.values
     values = column.values
-    if part.bounds:
-        values = _cut(tf.cast(values, tf.float32), tf.constant(part.bounds, tf.float32))
+    numbers = tf.cast(values, tf.float32)
+    # Rounded as `serving_raw` receives them: a code names the same category however a row arrives.
+    values = _cut(numbers, tf.constant(part.bounds, tf.float32)) if part.bounds else whole_numbers(numbers)
     text = tf.strings.as_string(values)
     return tf.where(column.present, text, tf.zeros_like(text))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from .input_names import traced_names
+from .integers import whole_numbers
 from .spec import shape_of
 
 __all__ = ["FittedTransform", "parse_examples", "raw_feature_spec"]
@@ -32,7 +34,7 @@ def raw_feature_spec(features: Mapping[str, Any]) -> dict[str, tf.io.VarLenFeatu
 def parse_examples(serialized: Any, features: Mapping[str, Any]) -> dict[str, Any]:
     """Parse examples into the columns of the `serving_raw` signature.
 
-    Numbers travel as float32 there: integers beyond 2**24 in size lose their last digits.
+    Numbers travel as float32 there: integers beyond 2**24 in size are rounded.
 
     Args:
         serialized: string `[rows]`, serialized tf.Example.
@@ -76,13 +78,15 @@ class FittedTransform(tf.Module):
 
     def raw_signature(self) -> dict[str, tf.TensorSpec]:
         """Return column -> spec of the raw tensors: float32 or string, `[None]`, lists `[None, None]`."""
+        columns = self.features["raw"]
+        names = traced_names(column["name"] for column in columns)
         return {
             column["name"]: tf.TensorSpec(
                 [None, None] if column["type"] == "floats" else [None],
                 tf.string if column["type"] in ("string", "image") else tf.float32,
-                name=column["name"],
+                name=names[column["name"]],
             )
-            for column in self.features["raw"]
+            for column in columns
         }
 
     def from_examples(self, serialized: Any) -> dict[str, Any]:
@@ -168,8 +172,9 @@ def _sparsify(values: Any, kind: str) -> Any:
     is_text = kind in ("string", "image")
     present = tf.not_equal(values, "") if is_text else tf.logical_not(tf.math.is_nan(values))
     rows = tf.where(present)  # [present, 1]
+    found = tf.boolean_mask(values, present)
     return tf.SparseTensor(
         tf.pad(rows, [[0, 0], [0, 1]]),
-        tf.cast(tf.boolean_mask(values, present), _DTYPES[kind]),
+        whole_numbers(found) if kind == "int" else found,
         tf.stack([tf.shape(values, tf.int64)[0], 1]),
     )

@@ -22,6 +22,7 @@ from headrace.data.readers.rows import read_blocks, referenced_files
 from headrace.data.readers.values import ARROW_TYPES
 from headrace.data.source import Source, check_source
 
+from .codes import check_codes
 from .fingerprint import combine_digests, digest_files
 from .labels import LabelTally
 from .shuffle import Spill, bucket_count
@@ -156,6 +157,7 @@ def _scatter(
             corrupt_rows += len(block.corrupt)
             corrupt += block.corrupt[: _MOST_CORRUPT - len(corrupt)]
             labels.check(block)
+            check_codes(block, plan)
             parts = spill.add(block.batch.select(names), assign_splits(rows.judged, data, plan))
             for split, part in zip(SPLITS, parts, strict=True):
                 labels.count(split, part.column(data.label))

@@ -5,11 +5,12 @@ that converts to TF Lite without weights. So everything here hangs on a plain `t
 `tf.Variable`s and functions.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from headrace.components.features.input_names import rename_inputs, traced_names
 from headrace.components.features.spec import dtype_of, shape_of
 from headrace.components.models.output import Output
 
@@ -98,8 +99,9 @@ def serving_module(forward: Forward, transform: Any, output: Output, trackables:
 
 def transformed_signature(features: dict[str, Any]) -> dict[str, Any]:
     """Return name -> TensorSpec of the transformed features (batch first, any number of rows)."""
+    names = traced_names(spec["name"] for spec in features["features"])
     return {
-        spec["name"]: tf.TensorSpec([None, *shape_of(spec)], tf.as_dtype(dtype_of(spec)), name=spec["name"])
+        spec["name"]: tf.TensorSpec([None, *shape_of(spec)], dtype_of(spec), name=names[spec["name"]])
         for spec in features["features"]
     }
 
@@ -127,10 +129,22 @@ def transformed_module(
 
 
 def save_module(module: Any, path: str) -> None:
-    """Write `module` with its `signatures` as a SavedModel at `path`."""
+    """Write `module` with its `signatures` as a SavedModel at `path`.
+
+    Inputs have the names of the columns or features there, whatever characters these hold.
+    """
     signatures = dict(module.signatures)
     del module.signatures  # a plain dict of functions would be traced and saved a second time
     try:
         tf.saved_model.save(module, path, signatures=signatures)
     finally:
         module.signatures = signatures
+    given = {key: function.input_signature[0] for key, function in signatures.items()}
+    rename_inputs(
+        path,
+        {
+            key: {name: spec.name for name, spec in specs.items()}
+            for key, specs in given.items()
+            if isinstance(specs, Mapping)
+        },
+    )

@@ -32,27 +32,23 @@ from .transformed import (
     BEAM_ARGS,
     FEATURES,
     TYPES,
-    make_splits,
+    fitted_tabular,
     random_row,
     read_json,
-    run_transform,
-    write_examples,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def done() -> Any:
     """The artifacts of one run, and the rows that went in."""
-    folder = tmp_path_factory.mktemp("transform")
-    splits = make_splits()
-    write_examples(folder / "examples", splits)
-    result = run_transform(folder)
+    fitted = fitted_tabular()
+    folder = fitted.folder
     return SimpleNamespace(
         folder=folder,
-        splits=splits,
-        result=result,
+        splits=fitted.splits,
+        result=fitted.result,
         features=read_json(folder / "graph" / "headrace" / "features.json"),
         sidecar=read_json(folder / "graph" / "headrace" / "preprocessing.json"),
         transform=FittedTransform(str(folder / "graph")),

@@ -12,9 +12,10 @@ from headrace.components.features.golden import encode_rows
 from headrace.components.features.signatures import FittedTransform
 from headrace.serving.dates import DATE_PARTS, date_part
 from headrace.serving.preprocessing import HASH_KEY, Preprocessor
+from headrace.serving.raw import raw_columns
 from headrace.serving.siphash import hash_buckets
 
-from .transformed import TYPES, make_splits, random_row, run_transform, write_examples
+from .transformed import TYPES, fitted_tabular, random_row
 
 ODD_FLOATS = [
     0.0,
@@ -58,13 +59,10 @@ ODD_DATES = [
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FittedTransform, Preprocessor]:
+def pair() -> tuple[FittedTransform, Preprocessor]:
     """The graph and the sidecar of one fitted transform."""
-    folder = tmp_path_factory.mktemp("parity")
-    write_examples(folder / "examples", make_splits(seed=11))
-    run_transform(folder)
-    sidecar = folder / "graph" / "headrace" / "preprocessing.json"
-    return FittedTransform(str(folder / "graph")), Preprocessor.load(str(sidecar))
+    graph = fitted_tabular().folder / "graph"
+    return FittedTransform(str(graph)), Preprocessor.load(str(graph / "headrace" / "preprocessing.json"))
 
 
 def odd_rows(seed: int, size: int, bounds: list[float]) -> list[dict[str, Any]]:
@@ -98,19 +96,21 @@ def sidecar_bounds(sidecar: Preprocessor) -> list[float]:
 def test_odd_rows_agree(pair: tuple[FittedTransform, Preprocessor], seed: int) -> None:
     transform, sidecar = pair
     rows = odd_rows(seed, 600, sidecar_bounds(sidecar))
-    wanted = transform.from_examples(tf.constant(encode_rows(rows, TYPES)))  # type: ignore[arg-type]
     found = sidecar.transform(rows)
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
-        expected = tensor.numpy()
-        assert found[name].dtype == expected.dtype
-        assert found[name].shape == expected.shape
-        if expected.dtype == np.int64:
-            np.testing.assert_array_equal(found[name], expected, err_msg=name)
-        else:
-            np.testing.assert_array_less(
-                np.abs(found[name] - expected), 1e-5 * np.maximum(1, np.abs(expected)), err_msg=name
-            )
+    by_examples = transform.from_examples(tf.constant(encode_rows(rows, TYPES)))  # type: ignore[arg-type]
+    by_raw = transform.from_raw(raw_columns(rows, TYPES))
+    for wanted in (by_examples, by_raw):
+        assert set(found) == set(wanted)
+        for name, tensor in wanted.items():
+            expected = tensor.numpy()
+            assert found[name].dtype == expected.dtype
+            assert found[name].shape == expected.shape
+            if expected.dtype == np.int64:
+                np.testing.assert_array_equal(found[name], expected, err_msg=name)
+            else:
+                np.testing.assert_array_less(
+                    np.abs(found[name] - expected), 1e-5 * np.maximum(1, np.abs(expected)), err_msg=name
+                )
 
 
 def test_rows_and_columns_are_the_same(pair: tuple[FittedTransform, Preprocessor]) -> None:

@@ -27,6 +27,7 @@ from headrace.serving.characters import character_rules
 from headrace.serving.columns import InvalidRow
 from headrace.serving.images import InvalidImage, decode_image
 from headrace.serving.preprocessing import Preprocessor
+from headrace.serving.raw import raw_columns
 from headrace.serving.text import Tokenizer as DeviceTokenizer
 
 from .kinds import TYPES, fitted_kinds, random_row, save_picture
@@ -80,11 +81,13 @@ def test_odd_rows_agree(pair: tuple[FittedTransform, Preprocessor], seed: int) -
     draw = random.Random(seed)
     rows = [odd_row(draw) for _ in range(1000)]
     types: Any = TYPES
-    wanted = transform.from_examples(tf.constant(encode_rows(rows, types)))
     found = sidecar.transform(rows)
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
-        assert_same(found[name], tensor.numpy(), name)
+    by_examples = transform.from_examples(tf.constant(encode_rows(rows, types)))
+    by_raw = transform.from_raw(raw_columns(rows, types))
+    for wanted in (by_examples, by_raw):
+        assert set(found) == set(wanted)
+        for name, tensor in wanted.items():
+            assert_same(found[name], tensor.numpy(), name)
 
 
 TOKENIZERS = [

@@ -288,6 +288,8 @@ BY_DAY = {"split": {"method": "time", "column": "day", "eval_from": "2025-03-01"
         ),
         (spoil("n", 1500, "inf"), {}, r"must be finite.*Received: inf in column 'n' \(row 1500"),
         (spoil("k", 1500, 1.5), {}, r"whole numbers.*Received: 1\.5 in column 'k' \(row 1500"),
+        (spoil("k", 1500, 2**24 + 1), {}, r"within ±2\^24.*Received: 16777217 in column 'k' \(row 1500"),
+        (spoil("k", 1500, -(2**24) - 1), {}, r"within ±2\^24.*Received: -16777217 in column 'k'"),
         (
             spoil("y", 1500, None),
             {},
@@ -324,6 +326,27 @@ def test_bad_content_is_rejected_and_nothing_is_left(tmp_path, table, data, mess
     assert caught.value.exit_code == 4
     assert os.listdir(ctx.outputs["examples"]) == []
     assert os.listdir(ctx.temp_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "features"),
+    [
+        ("int", {"k": {"kind": "categorical"}}),  # up to 2**24 all are float32
+        ("string", {"k": {"kind": "categorical"}}),
+        ("int", {"k": {"kind": "numeric"}}),  # rounded alike wherever a model answers
+    ],
+)
+def test_large_codes_are_kept_apart_or_are_text_or_amounts(tmp_path, declared, features):
+    exact = declared == "int" and features["k"]["kind"] == "categorical"
+    values = [2**24, -(2**24)] if exact else [2**24 + 1, -(2**40) - 1]
+    path = tmp_path / "rows.csv"
+    frame(200).assign(k=np.resize(values, 200)).to_csv(path, index=False)
+    ctx = context(tmp_path, path, features=features, columns={"k": declared})
+    run(ctx)
+    found = {
+        value for split in ("train", "eval", "test") for value in read_back(ctx.outputs["examples"], split).k
+    }
+    assert found == ({str(value) for value in values} if declared == "string" else set(values))
 
 
 def test_bad_header_is_a_config_error(tmp_path):

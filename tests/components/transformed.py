@@ -1,11 +1,16 @@
 """A tiny examples artifact with every kind of column, and a feature spec with every kind of feature."""
 
+import atexit
 import json
 import math
 import os
 import random
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -125,6 +130,16 @@ def make_splits(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
         ]
         for split, size in (("train", 300), ("eval", 40), ("test", 40))
     }
+
+
+@cache
+def fitted_tabular() -> SimpleNamespace:
+    """Run the transform node once for all tests of a process: `folder`, `splits`, and its `result`."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-tabular-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    splits = make_splits()
+    write_examples(folder / "examples", splits)
+    return SimpleNamespace(folder=folder, splits=splits, result=run_transform(folder))
 
 
 def run_transform(
