@@ -46,6 +46,9 @@ def serve(arguments: Sequence[str], say: Say) -> int:
         say(note)
     logs: list[AccessLog | RequestLog] = []
     settings = run_settings(flags, logs)
+    batching = settings.core.batching
+    for name in batching.ignored if batching else ():
+        say(f"{name} of the batching parameters means nothing here")
     try:
         return run(settings, lambda server: _announce(server, flags, say))
     finally:
