@@ -1,0 +1,153 @@
+"""`headrace kubeflow simulate`: a config or a compiled pipeline run here, and where its summary lies."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace.data.errors import ConfigError, EnvironmentProblem
+from headrace.pipeline.packed import load_any_config
+from headrace.pipeline.store import Store
+
+from .lint import lint
+from .simulate import Simulation, Watcher, simulate
+from .spec import PipelineFile, load_pipeline
+
+__all__ = ["Rehearsal", "parsed_parameters", "rehearse"]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A simulated run, and where its summary lies.
+
+    Attributes:
+        simulation: Steps and their states.
+        summary_path, report_path: What the report step wrote; they may not exist where it failed.
+    """
+
+    simulation: Simulation
+    summary_path: Path
+    report_path: Path
+
+
+def rehearse(
+    source: str | Path,
+    volume: str | Path,
+    overrides: tuple[str, ...] = (),
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    parallel: int = 1,
+    secrets: Mapping[str, str] | None = None,
+    watcher: Watcher | None = None,
+) -> Rehearsal:
+    """Compile `source` if it is a config, and run what was compiled.
+
+    Args:
+        source: A config or a compiled pipeline.
+        volume: Folder that stands for the cluster's volume; made if missing. Of a config, its data are linked
+            there; a compiled pipeline finds what the folder has.
+        overrides: "dotted.path=value" texts, for a config.
+        parameters: Values of run parameters.
+        parallel: Most steps at a time.
+        secrets: "secret/key" -> value; environment variables of the steps' names come second.
+        watcher: Told what happens.
+
+    Raises:
+        ConfigError: If source or parameters are wrong.
+        EnvironmentProblem: If the volume cannot be written, or a secret is missing.
+    """
+    folder = Path(volume).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"`--volume` must be a writable folder. Received: {volume} ({error.strerror})"
+        ) from error
+    pipeline = Path(source)
+    if not _is_pipeline(pipeline):
+        from .compile import compile_pipeline
+
+        made = compile_pipeline(source, folder / "pipeline.yaml", overrides)
+        _link(made.bundle.links, folder)
+        pipeline = made.path
+    elif overrides:
+        raise ConfigError(f"`--set` goes with a config; `--param` with a pipeline. Received: {overrides[0]}")
+    lint(pipeline)
+    file = load_pipeline(pipeline)
+    given = secrets or {}
+    simulation = simulate(
+        file,
+        folder,
+        parameters,
+        secrets=lambda secret, key: given.get(f"{secret}/{key}") or _from_environment(file, secret, key),
+        parallel=parallel,
+        watcher=watcher,
+    )
+    run_dir = _run_dir(file, folder, simulation.run_id)
+    return Rehearsal(simulation, run_dir / "summary.json", run_dir / "report.html")
+
+
+def parsed_parameters(source: str | Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Return "name=value" texts as values: YAML, but text where a compiled pipeline declares it.
+
+    Raises:
+        ConfigError: If one is malformed.
+    """
+    found: dict[str, Any] = {}
+    parameters = load_pipeline(source).parameters if texts and _is_pipeline(Path(source)) else {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"`--param` must be of the form name=value. Received: {text}")
+        is_text = parameters.get(name, {}).get("parameterType") == "STRING"
+        found[name] = value if is_text else yaml.safe_load(value)
+    return found
+
+
+def _is_pipeline(path: Path) -> bool:
+    try:
+        load_pipeline(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _link(links: Mapping[str, Path], volume: Path) -> None:
+    """Let the volume have what the config's steps look for, as links to where it lies here."""
+    for place, source in links.items():
+        target = volume / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink():
+            target.unlink()
+        # A folder that somebody filled is left alone: it is the cluster's data as they see it.
+        if not target.exists():
+            target.symlink_to(source)
+
+
+def _from_environment(file: PipelineFile, secret: str, key: str) -> str | None:
+    """Return a secret that this process has under the name that steps get it by."""
+    for platform in file.platform.values():
+        for entry in platform.get("secretAsEnv", []):
+            if entry["secretName"] == secret:
+                for pair in entry["keyToEnv"]:
+                    if pair["secretKey"] == key and pair["envVar"] in os.environ:
+                        return os.environ[pair["envVar"]]
+    return None
+
+
+def _run_dir(file: PipelineFile, volume: Path, run_id: str) -> Path:
+    """Return the folder of the run, from what the report step is told."""
+    args = [str(text) for text in file.executors["exec-report"]["container"]["args"]]
+    told = dict(
+        text.removeprefix("--").split("=", 1) for text in args if text.startswith("--") and "=" in text
+    )
+    mounts = file.platform.get("exec-report", {}).get("pvcMount", [])
+    root = told["root"]
+    for mount in mounts:
+        if root == mount["mountPath"] or root.startswith(mount["mountPath"] + "/"):
+            root = str(volume / str(mount.get("subPath", "")) / root[len(mount["mountPath"]) :].lstrip("/"))
+    config = load_any_config(told["config"], root=root, sha256=told.get("config-sha256"))
+    return Store.of(config).run_dir(run_id)
