@@ -1,5 +1,6 @@
 """HTTP as a client of the REST door speaks it: one request a call, or raw bytes on a socket."""
 
+import gzip
 import http.client
 import json
 import socket
@@ -18,7 +19,8 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        packed = self.headers.get("content-encoding") == "gzip"
+        return json.loads(gzip.decompress(self.body) if packed else self.body)
 
     @property
     def error(self) -> str:
