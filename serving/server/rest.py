@@ -267,6 +267,7 @@ class RestDoor:
                     f'Serving signature name: "{spec.signature_name}" not found in signature def',
                 )
             inputs, rows = predict_inputs(request, method)
+            del request  # the document is many times larger than the arrays
             answer = await self._core.predict(
                 spec if spec.label is None else replace(spec, label=None, version=lease.version),
                 inputs,

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -126,7 +126,7 @@ def served(tmp_path: Path) -> Iterator[tuple[int, Rest, str]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_twenty_thousand_broken_requests(served, record_property: Callable[[str, object], None]):
+def test_twenty_thousand_broken_requests(served):
     process, rest, address = served
     random = Random(7)
     with grpc.insecure_channel(address) as channel:
@@ -135,7 +135,6 @@ def test_twenty_thousand_broken_requests(served, record_property: Callable[[str,
         before = resident_bytes(process)
         found = send_rest(rest, random, 14_000), send_grpc(channel, random, 6_000)
         grown = resident_bytes(process) - before
-    record_property("statuses", found)
-    record_property("grown_bytes", grown)
+    print(f"answers at the REST and the gRPC door: {found}; memory grew by {grown} bytes")
     assert grown < MOST_GROWTH_BYTES
     assert rest.predict("half", {"instances": [[2.0]]}).json == {"predictions": [[3.0]]}

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,38 @@ def test_more_bytes_than_there_is_room_for_are_refused_for_now(strict):
     reply = strict.predict("zoo", b" " * 2001)
     assert (reply.status, reply.error) == (503, "Too many bytes of requests are in work, try again later")
     assert strict.predict("zoo", b" " * 1999).status == 400
+
+
+def test_requests_in_flight_are_answered_before_the_door_closes(zoo):
+    entries = (ModelEntry("zoo", str(zoo)),)
+    doors = (lambda core, listeners: RestDoor(core, RestSettings(port=0), listeners),)
+    with running(RunSettings(entries=entries, doors=doors)) as server, ThreadPoolExecutor(1) as pool:
+        door = server.server.doors[1]
+        rest = Rest(door.port)
+        slow = pool.submit(rest.predict, "zoo", {"signature_name": "slow", "instances": [10_000.0]})
+        time.sleep(0.1)
+        server.do(door.stop(60.0))
+        assert slow.result(60).json == {"predictions": [10_000.0]}
+        with pytest.raises(ConnectionRefusedError):
+            rest.get("/v1/models/zoo")
+
+
+def test_more_than_it_may_take_on_is_refused_and_the_rest_answered(zoo):
+    settings = RunSettings(
+        entries=(ModelEntry("zoo", str(zoo)),),
+        core=Settings(max_in_flight=4),
+        doors=(lambda core, listeners: RestDoor(core, RestSettings(port=0), listeners),),
+    )
+    with running(settings) as server, ThreadPoolExecutor(24) as pool:
+        rest = Rest(server.server.doors[1].port)
+        body = {"signature_name": "slow", "instances": [1000.0]}
+        replies = list(pool.map(lambda _: rest.predict("zoo", body), range(48)))
+        assert {reply.status for reply in replies} == {200, 503}
+        refused = next(reply for reply in replies if reply.status == 503)
+        assert refused.error == (
+            "the server must not take on more than 4 requests at once. Received: one more"
+        )
+        assert rest.predict("zoo", body).status == 200
 
 
 def test_liveness_and_readiness_differ_until_a_model_answers(tmp_path):
