@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.data.errors import ConfigError
 
+from ..columns import InvalidRow
 from .address import Address, parse_url
 from .failures import Code, RequestFailed
 from .labels import Labels, Threshold, read_labels
@@ -40,6 +41,11 @@ class Answer:
 
     outputs: dict[str, Array]
     version: int | None
+
+
+def _may_be_stale(error: RequestFailed | InvalidRow) -> bool:
+    """Tell whether columns or a version that have changed meanwhile may be why."""
+    return isinstance(error, InvalidRow) or error.code in _STALE
 
 
 class _Remote:
@@ -153,13 +159,13 @@ class RemoteClient(_Remote, ABC):
         rows = held(rows)
         for fresh in (False, True):
             signature = self._signature(fresh)
-            request = self._request(rows, signature, ignore_unknown, complete)
-            if request.is_cut and not fresh:  # its parts are answered by the version that is the latest now
-                request = self._request(rows, self._signature(True), ignore_unknown, complete)
             try:
+                request = self._request(rows, signature, ignore_unknown, complete)
+                if request.is_cut and not fresh:  # its parts are answered by what is the latest version now
+                    request = self._request(rows, self._signature(True), ignore_unknown, complete)
                 return self._carried_out(request, progress)
-            except RequestFailed as error:
-                if fresh or error.code not in _STALE or self._signature(True) == request.signature:
+            except (RequestFailed, InvalidRow) as error:
+                if fresh or not _may_be_stale(error) or self._signature(True) == signature:
                     raise
         raise AssertionError("unreachable")
 
@@ -242,13 +248,13 @@ class AsyncRemoteClient(_Remote, ABC):
         rows = held(rows)
         for fresh in (False, True):
             signature = await self._signature(fresh)
-            request = self._request(rows, signature, ignore_unknown, complete)
-            if request.is_cut and not fresh:
-                request = self._request(rows, await self._signature(True), ignore_unknown, complete)
             try:
+                request = self._request(rows, signature, ignore_unknown, complete)
+                if request.is_cut and not fresh:  # its parts are answered by what is the latest version now
+                    request = self._request(rows, await self._signature(True), ignore_unknown, complete)
                 return await self._carried_out(request, progress)
-            except RequestFailed as error:
-                if fresh or error.code not in _STALE or await self._signature(True) == request.signature:
+            except (RequestFailed, InvalidRow) as error:
+                if fresh or not _may_be_stale(error) or await self._signature(True) == signature:
                     raise
         raise AssertionError("unreachable")
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from headrace.serving.server.core import Settings
+from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.rest import RestDoor, RestSettings
 from headrace.serving.server.run import RunSettings
 from headrace.serving.server.source import ModelEntry
@@ -119,7 +120,7 @@ def serving(
     settings = RestSettings(port=0, tls=tls, **rest)
     run = RunSettings(
         entries=tuple(ModelEntry(name, str(root / name)) for name in names),
-        core=Settings(labels_for_unavailable=True),
+        core=Settings(manager=ManagerSettings(poll_wait_s=0.1), labels_for_unavailable=True),
         doors=(lambda core, listeners: RestDoor(core, settings, listeners),),
     )
     with running(run, credentials=credentials) as server:
