@@ -2,12 +2,23 @@
 
 from typing import Any
 
-from .metrics import BATCH_QUEUE, LOADS, REQUEST_LATENCY, REQUESTS, SERVER_FAULTS
+from .metrics import BATCH_QUEUE, COMPUTATIONS, LOADS, REQUEST_LATENCY, REQUESTS, SERVER_FAULTS
 from .plan import Plan
 from .server_files import MODELS_FOLDER
 from .yaml_text import Document, Path
 
-__all__ = ["model_matcher", "path_matcher", "rule_groups", "rules_document"]
+__all__ = [
+    "FAULTS",
+    "answered_matcher",
+    "failed_share",
+    "model_matcher",
+    "path_matcher",
+    "rule_groups",
+    "rules_document",
+]
+
+FAULTS = "|".join(SERVER_FAULTS)
+"""Regular expression of the statuses that are the server's fault."""
 
 
 def model_matcher(plan: Plan) -> str:
@@ -18,6 +29,23 @@ def model_matcher(plan: Plan) -> str:
 def path_matcher(plan: Plan) -> str:
     """Return the matcher of the model's versions, which are known by their folders."""
     return f'model_path=~"{MODELS_FOLDER}/{plan.model}/.+"'
+
+
+def answered_matcher(plan: Plan) -> str:
+    """Return the matcher of the model's computations, without what probes ask for."""
+    return f"{model_matcher(plan)},{COMPUTATIONS}"
+
+
+def failed_share(plan: Plan, statuses: str, window: str) -> str:
+    """Return PromQL for the share of computations that ended with one of `statuses`.
+
+    The counter of requests has no API in its labels, and probes would thin the share out: what was answered
+    is taken from the latencies.
+    """
+    matcher = f'{model_matcher(plan)},status=~"{statuses}"'
+    failed = f"sum(rate({REQUESTS}{{{matcher}}}[{window}]))"
+    answered = f"sum(rate({REQUEST_LATENCY}_count{{{answered_matcher(plan)}}}[{window}]))"
+    return f"{failed} / ({failed} + ({answered} or vector(0)))"
 
 
 def rule_groups(plan: Plan) -> dict[str, Any]:
@@ -36,17 +64,13 @@ def rules_document(plan: Plan) -> Document:
 
 
 def _request_rules(plan: Plan) -> list[dict[str, Any]]:
-    model = model_matcher(plan)
-    faults = f'{model},status=~"{"|".join(SERVER_FAULTS)}"'
-    watch = plan.config.monitoring
-    share = f"sum(rate({REQUESTS}{{{faults}}}[5m])) / sum(rate({REQUESTS}{{{model}}}[5m]))"
-    refused = f'sum(rate({REQUESTS}{{{model},status="INVALID_ARGUMENT"}}[15m]))'
-    p99 = f"histogram_quantile(0.99, sum by (le) (rate({REQUEST_LATENCY}_bucket{{{model}}}[5m])))"
+    watch, answered = plan.config.monitoring, answered_matcher(plan)
+    p99 = f"histogram_quantile(0.99, sum by (le) (rate({REQUEST_LATENCY}_bucket{{{answered}}}[5m])))"
     rules = [
         _rule(
             plan,
             "ServingErrors",
-            f"{share} > {watch.error_percent / 100:g}",
+            f"{failed_share(plan, FAULTS, '5m')} > {watch.error_percent / 100:g}",
             "5m",
             "critical",
             f"Requests to {plan.model} fail",
@@ -66,7 +90,7 @@ def _request_rules(plan: Plan) -> list[dict[str, Any]]:
         _rule(
             plan,
             "ServingRefusesInputs",
-            f"{refused} / sum(rate({REQUESTS}{{{model}}}[15m])) > 0.2",
+            f"{failed_share(plan, 'INVALID_ARGUMENT', '15m')} > 0.2",
             "15m",
             "warning",
             f"Clients send {plan.model} what it does not take",

@@ -18,8 +18,8 @@ __all__ = [
     "MonitoringConfig",
     "ReplicasConfig",
     "ResourcesConfig",
+    "ServerTolerationConfig",
     "ServiceConfig",
-    "TolerationConfig",
     "VolumeModels",
 ]
 
@@ -198,7 +198,7 @@ class AccessConfig(Section):
     namespaces: tuple[Annotated[str, Field(pattern=r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$")], ...] = ()
 
 
-class TolerationConfig(Section):
+class ServerTolerationConfig(Section):
     """A taint that the pods tolerate, as Kubernetes writes it.
 
     Attributes:
@@ -214,7 +214,7 @@ class TolerationConfig(Section):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
     @model_validator(mode="after")
-    def _meaningful(self) -> "TolerationConfig":
+    def _meaningful(self) -> "ServerTolerationConfig":
         if self.operator == "Exists" and self.value is not None:
             raise ValueError(
                 f"a toleration with `operator: Exists` must have no value. Received: {self.value}"
@@ -296,7 +296,7 @@ class DeployConfig(Section):
     service: ServiceConfig = ServiceConfig()
     access: AccessConfig = AccessConfig()
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)
-    tolerations: tuple[TolerationConfig, ...] = ()
+    tolerations: tuple[ServerTolerationConfig, ...] = ()
     monitoring: MonitoringConfig = MonitoringConfig()
     compose: ComposeConfig = ComposeConfig()
 

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .alerts import model_matcher, path_matcher
-from .metrics import BATCH_QUEUE, LOAD_TIME, LOADS, REQUEST_LATENCY, REQUESTS, RUNTIME_LATENCY, SERVER_FAULTS
+from .alerts import FAULTS, answered_matcher, failed_share, model_matcher, path_matcher
+from .metrics import BATCH_QUEUE, LOAD_TIME, LOADS, REQUEST_LATENCY, REQUESTS, RUNTIME_LATENCY
 from .plan import Plan
 
 __all__ = ["dashboard", "dashboard_text"]
@@ -46,8 +46,8 @@ def dashboard_text(plan: Plan) -> str:
 def _panels(plan: Plan) -> list[dict[str, Any]]:
     model, path = model_matcher(plan), path_matcher(plan)
     watch = plan.config.monitoring
-    faults = f'{model},status=~"{"|".join(SERVER_FAULTS)}"'
-    share = f"{_rate(REQUESTS, faults)} / {_rate(REQUESTS, model)}"
+    answered = answered_matcher(plan)
+    share = failed_share(plan, FAULTS, "$__rate_interval")
     drawn: list[dict[str, Any]] = [
         _graph("Requests by status", "reqps", [(_rate(REQUESTS, model, "status"), "{{status}}")]),
         _graph(
@@ -56,23 +56,23 @@ def _panels(plan: Plan) -> list[dict[str, Any]]:
         _graph(
             "Latency of answered requests",
             "µs",
-            [(_quantile(share_, REQUEST_LATENCY, model), name) for share_, name in _QUANTILES],
+            [(_quantile(quantile, REQUEST_LATENCY, answered), name) for quantile, name in _QUANTILES],
             watch.p99_ms * 1000,
         ),
         _graph(
             "Latency by door, 99 %",
             "µs",
-            [(_quantile(0.99, REQUEST_LATENCY, model, "entrypoint"), "{{entrypoint}}")],
+            [(_quantile(0.99, REQUEST_LATENCY, answered, "entrypoint"), "{{entrypoint}}")],
         ),
         _graph(
             "In TensorFlow alone",
             "µs",
-            [(_quantile(share_, RUNTIME_LATENCY, model), name) for share_, name in _QUANTILES],
+            [(_quantile(quantile, RUNTIME_LATENCY, model), name) for quantile, name in _QUANTILES],
         ),
-        _graph("Requests by door and API", "reqps", [(_by_door(model), "{{entrypoint}} {{API}}")]),
+        _graph("Requests by door and API", "reqps", [(_by_door(answered), "{{entrypoint}} {{API}}")]),
     ]
     if plan.batching:
-        queries = [(_quantile(share_, BATCH_QUEUE, ""), name) for share_, name in _QUANTILES]
+        queries = [(_quantile(quantile, BATCH_QUEUE, ""), name) for quantile, name in _QUANTILES]
         drawn.append(_graph("Waiting for a batch", "µs", queries))
     drawn.append(
         _graph(
@@ -98,8 +98,8 @@ def _rate(name: str, matcher: str, by: str = "") -> str:
     return f"sum by ({by}) (rate({name}{{{matcher}}}[$__rate_interval]))"
 
 
-def _by_door(model: str) -> str:
-    return _rate(f"{REQUEST_LATENCY}_count", model, "entrypoint, API")
+def _by_door(answered: str) -> str:
+    return _rate(f"{REQUEST_LATENCY}_count", answered, "entrypoint, API")
 
 
 def _quantile(share: float, name: str, matcher: str, by: str = "") -> str:

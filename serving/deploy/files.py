@@ -103,11 +103,10 @@ def _replace(
                 (folder / name).unlink()
                 done.append(name)
         except BaseException:
-            _restore(folder, {name: old.get(name) for name in done}, made)
-            raise
-        finally:
             for path in staged.values():
                 path.unlink(missing_ok=True)
+            _restore(folder, {name: old.get(name) for name in done}, made)
+            raise
 
 
 def _restore(folder: Path, old: Mapping[str, bytes | None], made: list[Path]) -> None:

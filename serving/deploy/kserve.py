@@ -5,13 +5,13 @@ from typing import Any
 from .config import BucketModels
 from .kubernetes import config_map, metadata, namespace, service_account
 from .plan import Plan
-from .pod import container_security, pod_security, probes, resources
+from .pod import container_security, pod_security, probes, resources, spread
 from .server_files import CONFIG_FOLDER, METRICS_PATH, server_arguments
 from .yaml_text import Document, Path
 
 __all__ = ["kserve_documents"]
 
-_REST_PORT, _GRPC_PORT = 8080, 9000  # of KServe's runtime for TensorFlow
+_REST_PORT = 8080  # of KServe's runtime for TensorFlow
 _OWN = ("--port=", "--rest_api_port=", "--model_config_file", "--rest_api_timeout_in_ms=")
 
 
@@ -20,7 +20,8 @@ def kserve_documents(plan: Plan) -> dict[str, list[Document]]:
     files: dict[str, list[Document]] = {}
     if plan.config.namespace:
         files["00-namespace.yaml"] = [namespace(plan)]
-    files["10-config.yaml"] = [service_account(plan), config_map(plan)]
+    secret = plan.bucket.secret if plan.bucket else None
+    files["10-config.yaml"] = [service_account(plan, secret), config_map(plan)]
     files["20-inference-service.yaml"] = [_inference_service(plan)]
     return files
 
@@ -28,8 +29,6 @@ def kserve_documents(plan: Plan) -> dict[str, list[Document]]:
 def _inference_service(plan: Plan) -> Document:
     config = plan.config
     found, _ = probes(plan, _REST_PORT, _REST_PORT)
-    for probe in ("startupProbe", "readinessProbe"):
-        found[probe]["httpGet"]["path"] = f"/v1/models/{plan.model}"
     model: dict[str, Any] = {
         "modelFormat": {"name": "tensorflow", "version": "2"},
         "protocolVersion": "v1",
@@ -59,6 +58,7 @@ def _inference_service(plan: Plan) -> Document:
         predictor["nodeSelector"] = dict(config.node_selector)
     if config.tolerations:
         predictor["tolerations"] = [one.model_dump(exclude_none=True) for one in config.tolerations]
+    predictor["topologySpreadConstraints"] = spread({"serving.kserve.io/inferenceservice": plan.name})
     predictor["volumes"] = [{"name": "config", "configMap": {"name": f"{plan.name}-config"}}]
     predictor["model"] = model
     annotations = {

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from .bucket import SCRIPT
 from .config import BucketModels, VolumeModels
 from .plan import GRPC_PORT, REST_PORT, Plan
-from .pod import container_security, pod_security, pod_spec
+from .pod import CONTAINER, container_security, pod_security, pod_spec
 from .server_files import MODELS_FOLDER, server_files
 from .yaml_text import Document, Path
 
@@ -51,8 +51,8 @@ def namespace(plan: Plan) -> Document:
     return data, {("metadata", "labels", "pod-security.kubernetes.io/enforce"): "All pods here conform."}
 
 
-def service_account(plan: Plan) -> Document:
-    """Return the identity of the pods."""
+def service_account(plan: Plan, secret: str | None = None) -> Document:
+    """Return the identity of the pods; KServe takes a bucket's secret from there."""
     identity = dict(plan.bucket.identity) if plan.bucket else {}
     data = {
         "apiVersion": "v1",
@@ -60,7 +60,7 @@ def service_account(plan: Plan) -> Document:
         "metadata": metadata(plan, plan.name, **({"annotations": identity} if identity else {})),
         "automountServiceAccountToken": False,
     }
-    return data, {}
+    return (data | {"secrets": [{"name": secret}]} if secret else data), {}
 
 
 def config_map(plan: Plan) -> Document:
@@ -187,7 +187,7 @@ def _deployment(plan: Plan) -> Document:
                 "labels": dict(plan.labels),
                 "annotations": {
                     "checksum/config": digest,
-                    "kubectl.kubernetes.io/default-container": "tensorflow-serving",
+                    "kubectl.kubernetes.io/default-container": CONTAINER,
                 },
             },
             "spec": spec,
@@ -242,7 +242,7 @@ def _autoscaler(plan: Plan) -> list[Document]:
         "type": "ContainerResource",
         "containerResource": {
             "name": "cpu",
-            "container": "tensorflow-serving",
+            "container": CONTAINER,
             "target": {"type": "Utilization", "averageUtilization": replicas.cpu_percent},
         },
     }

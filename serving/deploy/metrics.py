@@ -9,6 +9,7 @@ from typing import Literal
 
 __all__ = [
     "BATCH_QUEUE",
+    "COMPUTATIONS",
     "LOADS",
     "LOAD_TIME",
     "METRICS",
@@ -70,6 +71,9 @@ SERVER_FAULTS = (
     "UNKNOWN",
 )
 """Values of `status` that are not the caller's fault."""
+
+COMPUTATIONS = 'API=~"(?i)predict|classify|regress|multiinference"'
+"""Matcher that leaves out what probes ask for; REST writes the API's name in small letters."""
 
 
 def series() -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,16 @@ from .plan import GRPC_PORT, REST_PORT, Plan
 from .server_files import CONFIG_FOLDER, MODELS_FOLDER, server_arguments
 from .yaml_text import Path
 
-__all__ = ["CONTAINER", "USER", "container_security", "pod_security", "pod_spec", "resources"]
+__all__ = [
+    "CONTAINER",
+    "USER",
+    "container_security",
+    "pod_security",
+    "pod_spec",
+    "probes",
+    "resources",
+    "spread",
+]
 
 CONTAINER = "tensorflow-serving"
 USER = 65532
@@ -45,7 +54,7 @@ def pod_spec(plan: Plan) -> tuple[dict[str, Any], dict[Path, str]]:
         )
     spec["containers"] = [container]
     spec["volumes"] = _volumes(plan)
-    spec["topologySpreadConstraints"] = _spread(plan)
+    spec["topologySpreadConstraints"] = spread(plan.selector)
     notes["topologySpreadConstraints",] = (
         "Zones first, then nodes; a cluster with one of them still schedules."
     )
@@ -180,13 +189,14 @@ def _volumes(plan: Plan) -> list[Mapping[str, Any]]:
     return [*volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
 
 
-def _spread(plan: Plan) -> list[dict[str, Any]]:
+def spread(selector: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return constraints that spread the pods of `selector` over zones, then over nodes."""
     return [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": dict(plan.selector)},
+            "labelSelector": {"matchLabels": dict(selector)},
             "matchLabelKeys": ["pod-template-hash"],
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
