@@ -1,0 +1,267 @@
+"""`headrace predict`: files in, files out, whole or not at all."""
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from headrace.data.errors import ConfigError, HeadraceError
+from headrace.pipeline.predict import PredictOptions, predict_command, predict_file
+from headrace.serving.client import RequestFailed
+from headrace.serving.columns import InvalidRow
+from tests.serving import client_models
+from tests.serving.client_models import Served, serving
+
+CSV = 'id,price,name,steps\nx1,10,tea,"[1, 2]"\nx2,,NA,\n\nx3,5e1,"two\nlines",[0.5]\n'
+YES = [0.1 + 0.03 + 0.03, 0.25, 0.5 + 0.09 + 0.005]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    root = tmp_path_factory.mktemp("models")
+    client_models.shop(root / "shop" / "1")
+    client_models.tags(root / "tags" / "1")
+    client_models.value(root / "value" / "1")
+    with serving(root, ("shop", "tags", "value")) as found:
+        yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text(CSV)
+    return tmp_path
+
+
+def predict(served: Served, model: str = "shop", **options: Any) -> list[str]:
+    """Predict by the REST door with the pushed labels; return what was said."""
+    said: list[str] = []
+    options = {"labels": str(served.root / model), "input": "rows.csv", **options}
+    predict_file(PredictOptions(served.rest(model), **options), said.append)
+    return said
+
+
+def test_a_table_of_text_gives_every_kind_of_file(served: Served, folder: Path) -> None:
+    for name in ("out.parquet", "out.csv", "out.jsonl"):
+        said = predict(served, output=name, keep=("id",))
+        assert said[-1].startswith("3 rows in ")
+        assert said[-1].endswith("; decided by threshold 0.3 of labels.json")
+    whole = pq.read_table("out.parquet")
+    assert whole.schema.names == ["id", "class", "probability", "score_no", "score_yes"]
+    assert whole.schema.field("score_yes").type == pa.float32()
+    assert whole["id"].to_pylist() == ["x1", "x2", "x3"]
+    assert whole["class"].to_pylist() == ["no", "no", "yes"]
+    np.testing.assert_allclose(whole["score_yes"], YES, atol=1e-6)
+    np.testing.assert_allclose(whole["probability"], [1 - YES[0], 1 - YES[1], YES[2]], atol=1e-6)
+    text = pa.csv.read_csv("out.csv")
+    assert text.schema.names == whole.schema.names
+    np.testing.assert_allclose(text["score_yes"], YES, atol=1e-6)
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["x1", "x2", "x3"]
+    assert lines[2]["class"] == "yes"
+    np.testing.assert_allclose([line["scores"]["yes"] for line in lines], YES, atol=1e-6)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "out.csv",
+        "out.jsonl",
+        "out.parquet",
+        "rows.csv",
+    ]
+
+
+def test_every_kind_of_file_is_read(served: Served, folder: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"price": 10, "name": "tea", "steps": [1.0, 2.0]},
+        {"price": None, "name": None, "steps": None},
+        {"price": 50.0, "name": "two\nlines", "steps": [0.5]},
+    ]
+    lines = "\n\n".join(map(json.dumps, rows)) + "\n"
+    (folder / "rows.jsonl").write_text(lines)
+    (folder / "rows.ndjson.gz").write_bytes(gzip.compress(lines.encode()))
+    (folder / "rows.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + CSV.encode()))
+    (folder / "rows.tsv").write_text('price\tname\tsteps\n10\ttea\t[1,2]\n\t\t\n50\t"two\nlines"\t[0.5]\n')
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    for name in ("rows.jsonl", "rows.ndjson.gz", "rows.csv.gz", "rows.tsv", "rows.parquet"):
+        predict(served, input=name, output="out.parquet", ignore_unknown=True)
+        np.testing.assert_allclose(pq.read_table("out.parquet")["score_yes"], YES, atol=1e-6)
+
+
+def test_many_blocks_are_put_together_in_order(
+    served: Served, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.pipeline.predict._BLOCK_ROWS", 100)
+    monkeypatch.setattr("headrace.pipeline.predict._PROGRESS_S", 0.0)
+    (folder / "rows.csv").write_text("x\n" + "".join(f"{number}\n" for number in range(1, 1001)))
+    pq.write_table(pa.table({"x": np.arange(1, 1001), "id": np.arange(1000)}), "rows.parquet")
+    for source, keep in (("rows.csv", ()), ("rows.parquet", ("id",))):
+        for output in ("out.parquet", "out.csv"):
+            said = predict(served, "value", input=source, output=output, keep=keep, batch_rows=60)
+            whole = pq.read_table(output) if output.endswith("t") else pa.csv.read_csv(output)
+            assert whole["output"].to_pylist() == [2.0 * number for number in range(1, 1001)]
+            assert not keep or whole["id"].to_pylist() == list(range(1000))
+            assert any(text.startswith("160" + (" of 1,000" if keep else "") + " rows, ") for text in said)
+
+
+def test_multilabel_results_are_lists(served: Served, folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"text": "ab"}\n{"text": ""}\n{"text": "cb"}\n')
+    for name in ("out.parquet", "out.csv", "out.jsonl"):
+        predict(served, "tags", input="rows.jsonl", output=name)
+    assert pq.read_table("out.parquet")["classes"].to_pylist() == [["a", "b"], [], ["b", "c"]]
+    assert [line.split(",")[0] for line in Path("out.csv").read_text().splitlines()] == [
+        "classes",
+        "a|b",
+        "",
+        "b|c",
+    ]
+    assert json.loads(Path("out.jsonl").read_text().splitlines()[2])["classes"] == ["b", "c"]
+
+
+def test_stdin_to_stdout(
+    served: Served, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"price": 31.23456789}\n'))
+    said: list[str] = []
+    predict_command(
+        (served.rest("shop"), None), (None, None), {"labels": str(served.root / "shop")}, said.append
+    )
+    scores = {"no": 0.687654, "yes": 0.312346}
+    assert json.loads(capsys.readouterr().out) == {"class": "yes", "scores": scores}
+    assert said == []
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"price": 31.23456789}\n'))
+    predict_command((None, None), (served.grpc("shop"), None), {}, said.append)
+    line = json.loads(capsys.readouterr().out)
+    assert line["class"] == "no"
+    assert line["scores"]["yes"] == float(str(np.float32(0.3123456789)))
+    assert said[0].endswith(
+        "largest score, since the server tells no threshold (labels= or threshold= gives it)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "a.jsonl",
+            '{"price": 1}\n\n{"price": "x"}\n',
+            r"must be a number. Received: 'x'.*\(line 3 of a.jsonl, ",
+        ),
+        (
+            "a.jsonl",
+            '{"price": 1}\n\n{"prise": 1}\n',
+            r"Received: 'prise' \(line 3 of a.jsonl, column 'prise'\)",
+        ),
+        ("a.jsonl", '{"price": 1}\n\n{"price":\n', r"a JSON object. .*character 10\) \(line 3 of a.jsonl\)"),
+        ("a.jsonl", "[1]\n", r"must be a JSON object. Received: \[1\] \(line 1 of a.jsonl\)"),
+        (
+            "a.csv",
+            'price,name\n1,"a\nb"\nx,c\n',
+            r"must be a number. Received: 'x' \(line 4 of a.csv, column",
+        ),
+        ("a.csv", "price,name\n1_000,c\n", r"must be a number. Received: '1_000' \(line 2 of a.csv, column"),
+        ("a.csv", "price,name\n1,c\n2\n", r"the 2 fields of the header. Received: 1 \(line 3 of a.csv\)"),
+        ("a.csv", "price,price\n1,2\n", r"must have its own name. Received: 'price' twice"),
+        (
+            "a.csv",
+            "prise,name\n1,c\n",
+            r"name no others. Received: 'prise', and none for 'photo', 'price', 'steps'",
+        ),
+        ("a.csv", "steps\n5\n", r"must be a JSON list of numbers. Received: '5' \(line 2 of a.csv"),
+        ("a.csv", "price\n1\n\xff", "text must be UTF-8"),
+        ("a.csv", "price\n", "rows must be at least one. Received: none"),
+        ("a.parquet", "junk", "must be a readable Parquet file. Received: "),
+        ("none.csv", None, "rows must be a readable file. Received: .*none.csv"),
+        ("a.txt", "x", r"rows must be a file of .csv, .*Received: a.txt"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_leaves_nothing(
+    served: Served, folder: Path, name: str, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (folder / name).write_text(content, encoding="latin-1")
+    before = sorted(folder.iterdir())
+    for output in ("out.parquet", "out.csv"):
+        with pytest.raises((ConfigError, InvalidRow), match=words) as caught:
+            predict(served, input=name, output=output)
+        assert caught.value.exit_code == 2
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_error_late_in_a_file_leaves_the_old_result(
+    served: Served, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("headrace.pipeline.predict._BLOCK_ROWS", 10)
+    (folder / "rows.csv").write_text("x\n" + "1\n" * 25 + "?\n")
+    (folder / "out.csv").write_text("old")
+    for output in ("out.csv", "-"):
+        with pytest.raises(InvalidRow, match=r"Received: '\?' \(line 27 of rows.csv, column 'x'\)"):
+            predict(served, "value", output=output)
+    assert (folder / "out.csv").read_text() == "old"
+    assert capsys.readouterr().out == ""
+    assert sorted(path.name for path in folder.iterdir()) == ["out.csv", "rows.csv"]
+
+
+def test_more_and_fewer_columns_are_told(served: Served, folder: Path) -> None:
+    (folder / "rows.csv").write_text("price,name,steps,photo,id\n1,a,,,7\n")
+    assert predict(served, output="out.csv")[0] == "note: passed over, since the model does not read them: id"
+    (folder / "rows.csv").write_text("price\n1\n")
+    assert predict(served, output="out.csv")[0] == (
+        "note: not in rows.csv, so missing in every row: name, photo, steps"
+    )
+    (folder / "rows.csv").write_text("price,id\n1,7\n")
+    predict(served, output="out.csv", ignore_unknown=True)
+    predict(served, output="out.csv", keep=("id",))
+    with pytest.raises(ConfigError, match=r"a kept column must be in the file. Received: 'ids'"):
+        predict(served, output="out.csv", keep=("ids",))
+
+
+def test_pictures_lie_beside_the_rows(served: Served, folder: Path) -> None:
+    inner = folder / "inner"
+    inner.mkdir()
+    (inner / "one.png").write_bytes(b"\x89PNG" + bytes(96))
+    (inner / "rows.csv").write_text("price,photo\n10,one.png\n10,\n")
+    (inner / "rows.jsonl").write_text('{"price": 10, "photo": "one.png"}\n{"price": 10}\n')
+    pq.write_table(pa.table({"price": [10, 10], "photo": ["one.png", None]}), inner / "rows.parquet")
+    for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
+        predict(served, input=f"inner/{name}", output="out.parquet", images=("photo",))
+        np.testing.assert_allclose(pq.read_table("out.parquet")["score_yes"], [0.2, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("short", "named", "rest", "words"),
+    [
+        ((None, None), (None, None), {}, "`--model` must name a model. Received: none"),
+        (("a", None), ("b", None), {}, "`--model` must be given once. Received: a and b"),
+        (("a", "b"), (None, "c"), {}, "`--input` must be given once. Received: b and c"),
+        (("nowhere", None), (None, None), {}, "a bundle must be a folder with model.tflite"),
+        (("ftp://a/b", None), (None, None), {}, "URL must begin with .*Received: ftp://a/b"),
+        (("http://a/m", None), (None, None), {}, "URL must begin with .*Received: http://a/m"),
+        (
+            ("nowhere", None),
+            (None, None),
+            {"output": "x.xls"},
+            "results must be a file of .csv.*Received: x.xls",
+        ),
+        (("nowhere", None), (None, None), {"output": "no/x.csv"}, "folder that is there. Received: no/x.csv"),
+        (("nowhere", None), (None, None), {"key": "k"}, "certificates need a URL"),
+    ],
+)
+def test_usage_is_checked_first(folder: Path, short: Any, named: Any, rest: Any, words: str) -> None:
+    with pytest.raises(HeadraceError, match=words) as caught:
+        predict_command(short, named, rest, lambda _: None)
+    assert caught.value.exit_code == 2
+
+
+def test_a_server_that_is_not_there(folder: Path) -> None:
+    options = PredictOptions("http://127.0.0.1:1/v1/models/m", "rows.csv", "out.csv", timeout_s=0.2)
+    with pytest.raises(RequestFailed, match=r"UNAVAILABLE: no connection: .*refused") as caught:
+        predict_file(options, lambda _: None)
+    assert caught.value.exit_code == 1
+    assert [path.name for path in folder.iterdir()] == ["rows.csv"]
