@@ -356,7 +356,7 @@ def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
     if isinstance(error, DecodeError):
-        return ServingError(Code.INTERNAL, "Failed to parse the request message")
+        return ServingError(Code.INVALID_ARGUMENT, "Failed to parse the request message")
     if isinstance(error, MemoryError):
         return ServingError(Code.RESOURCE_EXHAUSTED, "out of memory")
     _log.exception("a request failed in an unexpected way")

@@ -52,9 +52,8 @@ def acceptable(error: grpc.RpcError, shown: object) -> int:
     """Return the status of an error, as HTTP has it, if a client may be answered so."""
     code, details = error.code(), error.details()
     status = HTTP_STATUS[Code(code.value[0])]
-    unread = details == "Failed to parse the request message"  # gRPC itself says INTERNAL then
     undone = status == 501 and details.startswith(UNIMPLEMENTED)
-    assert status < 500 or status == 503 or unread or undone, (shown, code, details)
+    assert status < 500 or status == 503 or undone, (shown, code, details)
     return status
 
 

@@ -369,7 +369,7 @@ def test_a_deadline_is_kept_and_the_server_goes_on(stub):
 def test_a_request_that_is_no_message(channel):
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     code, text = fails(call, b"\xff\xff\xff")
-    assert code == CODE.INTERNAL
+    assert code == CODE.INVALID_ARGUMENT
     assert "parse" in text
 
 
