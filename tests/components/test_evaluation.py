@@ -23,9 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:Runtim
 
 
 def encode(row: dict[str, Any]) -> bytes:
-    """Encode one row as ingest does: a missing value is left out."""
+    """Encode one row as ingest does: a missing value is left out, and so is an empty text."""
     features = {}
     for name, value in row.items():
+        if value == "":
+            continue
         if isinstance(value, str):
             features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
         elif isinstance(value, int):
