@@ -1,5 +1,8 @@
 """The `headrace kubeflow` commands."""
 
+import json
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import click
@@ -66,3 +69,116 @@ def _simulate(source: str, **options: Any) -> None:
         watcher=TerminalWatcher(),
     )
     raise click.exceptions.Exit(print_end(done, options["as_json"]))
+
+
+def _on_server(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a server, and the server."""
+
+    @click.option("--host", default=None, help="URL of the server; default: $KF_PIPELINES_ENDPOINT.")
+    @click.option("--namespace", default=None, help="Of your profile; default: $HEADRACE_KFP_NAMESPACE.")
+    @click.option("--token-file", default=None, help="File with the token; default: $HEADRACE_KFP_TOKEN.")
+    @click.option("--ca-cert", default=None, help="File with the server's certificate authority.")
+    @wraps(command)
+    def wrapped(
+        host: str | None, namespace: str | None, token_file: str | None, ca_cert: str | None, **options: Any
+    ) -> Any:
+        from .server import Server, find_access
+
+        access = find_access(host, namespace, token_file, ca_cert)
+        return command(lambda: Server(access), **options)
+
+    return wrapped
+
+
+def _sent(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of what is sent."""
+    for option in (
+        click.option("--service-account", default=None, help="Of the pods; default: the config's."),
+        click.option("--experiment", default="headrace", show_default=True, help="Where runs are listed."),
+        click.option("--name", default=None, help="Name of the run; default: the pipeline's."),
+        click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A run parameter."),
+        _overrides,
+        click.argument("source", metavar="PIPELINE.yaml|CONFIG", type=click.Path()),
+    ):
+        command = option(command)
+    return command
+
+
+@group.command("submit")
+@_sent
+@_on_server
+def _submit(server: Callable[[], Any], source: str, **options: Any) -> None:
+    """Start a run and print its id."""
+    from .submission import prepared
+
+    with prepared(source, options["overrides"], options["params"]) as sent:
+        run_id = server().submit(
+            sent.pipeline,
+            options["name"] or sent.name,
+            sent.parameters,
+            experiment=options["experiment"],
+            service_account=options["service_account"] or sent.service_account,
+        )
+    click.echo(run_id)
+    click.echo(f"to watch it: headrace kubeflow status {run_id}", err=True)
+
+
+@group.command("schedule")
+@click.option("--cron", required=True, help="Five fields, or six with seconds first; times are UTC.")
+@click.option("--max-concurrency", default=1, show_default=True, type=click.IntRange(1, 10))
+@click.option("--catch-up/--no-catch-up", default=False, show_default=True, help="Make up for missed runs.")
+@_sent
+@_on_server
+def _schedule(server: Callable[[], Any], source: str, **options: Any) -> None:
+    """Run again and again, and print the schedule's id."""
+    from .submission import prepared
+
+    with prepared(source, options["overrides"], options["params"]) as sent:
+        schedule_id = server().schedule(
+            sent.pipeline,
+            options["name"] or sent.name,
+            sent.parameters,
+            experiment=options["experiment"],
+            cron=options["cron"],
+            max_concurrency=options["max_concurrency"],
+            catch_up=options["catch_up"],
+            service_account=options["service_account"] or sent.service_account,
+        )
+    click.echo(schedule_id)
+
+
+@group.command("status")
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@_on_server
+def _status(server: Callable[[], Any], run_id: str, as_json: bool) -> None:
+    """Tell the state of a run and its steps; exit with 1 if it failed."""
+    from dataclasses import asdict
+
+    state = server().status(run_id)
+    if as_json:
+        click.echo(json.dumps(asdict(state)))
+    else:
+        click.echo(f"{state.run_id}  {state.state}  {state.error}".rstrip())
+        for step in state.steps:
+            click.echo(f"  {step.name:<16} {step.state:<10} {step.error}".rstrip())
+    if state.state in ("FAILED", "CANCELED"):
+        raise click.exceptions.Exit(1)
+
+
+@group.command("logs")
+@click.argument("run_id", metavar="RUN")
+@click.argument("step")
+@_on_server
+def _logs(server: Callable[[], Any], run_id: str, step: str) -> None:
+    """Print the log of a step."""
+    click.echo(server().logs(run_id, step), nl=False)
+
+
+@group.command("cancel")
+@click.argument("run_id", metavar="RUN")
+@_on_server
+def _cancel(server: Callable[[], Any], run_id: str) -> None:
+    """Stop a run."""
+    server().cancel(run_id)
+    click.echo(f"{run_id} is being stopped")

@@ -16,7 +16,7 @@ from .lint import lint
 from .simulate import Simulation, Watcher, simulate
 from .spec import PipelineFile, load_pipeline
 
-__all__ = ["Rehearsal", "parsed_parameters", "rehearse"]
+__all__ = ["Rehearsal", "is_pipeline", "parsed_parameters", "rehearse"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def rehearse(
             f"`--volume` must be a writable folder. Received: {volume} ({error.strerror})"
         ) from error
     pipeline = Path(source)
-    if not _is_pipeline(pipeline):
+    if not is_pipeline(pipeline):
         from .compile import compile_pipeline
 
         made = compile_pipeline(source, folder / "pipeline.yaml", overrides)
@@ -97,7 +97,7 @@ def parsed_parameters(source: str | Path, texts: Sequence[str]) -> dict[str, Any
         ConfigError: If one is malformed.
     """
     found: dict[str, Any] = {}
-    parameters = load_pipeline(source).parameters if texts and _is_pipeline(Path(source)) else {}
+    parameters = load_pipeline(source).parameters if texts and is_pipeline(Path(source)) else {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
@@ -107,7 +107,8 @@ def parsed_parameters(source: str | Path, texts: Sequence[str]) -> dict[str, Any
     return found
 
 
-def _is_pipeline(path: Path) -> bool:
+def is_pipeline(path: Path) -> bool:
+    """Tell whether a file is a compiled pipeline rather than a config."""
     try:
         load_pipeline(path)
     except ConfigError:

@@ -1,0 +1,64 @@
+"""What `submit` and `schedule` send: a compiled pipeline (a config is compiled on the way) and parameters."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.data.errors import ConfigError
+
+from .lint import LARGEST_PARAMETERS_BYTES, lint
+from .rehearsal import is_pipeline, parsed_parameters
+from .resolve import checked_parameters
+from .spec import load_pipeline
+
+__all__ = ["Submission", "prepared"]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What goes to the server.
+
+    Attributes:
+        pipeline: The compiled file.
+        name: Name of the pipeline.
+        parameters: Values that were given; the others keep the defaults in the file.
+        service_account: That the config names; None for a compiled file.
+    """
+
+    pipeline: Path
+    name: str
+    parameters: dict[str, Any]
+    service_account: str | None
+
+
+@contextlib.contextmanager
+def prepared(source: str, overrides: tuple[str, ...], params: Sequence[str]) -> Iterator[Submission]:
+    """Give what is to be sent, checked.
+
+    Raises:
+        ConfigError: If source or parameters are wrong; nothing was sent.
+    """
+    with tempfile.TemporaryDirectory(prefix="headrace-submit-") as folder:
+        pipeline, service_account = Path(source), None
+        if not is_pipeline(pipeline):
+            from .compile import compile_pipeline
+
+            made = compile_pipeline(source, Path(folder, "pipeline.yaml"), overrides)
+            pipeline, service_account = made.path, made.bundle.config.kubeflow.service_account
+        elif overrides:
+            raise ConfigError(
+                f"`--set` goes with a config; `--param` with a pipeline. Received: {overrides[0]}"
+            )
+        lint(pipeline)
+        file = load_pipeline(pipeline)
+        given = parsed_parameters(pipeline, params)
+        values = {k: v for k, v in checked_parameters(file.parameters, given).items() if k in given}
+        size = sum(len(str(value).encode()) for value in values.values())
+        if size > LARGEST_PARAMETERS_BYTES:
+            raise ConfigError(
+                f"all parameters together may be {LARGEST_PARAMETERS_BYTES:,} bytes. Received: {size:,}"
+            )
+        yield Submission(pipeline, file.name, values, service_account)
