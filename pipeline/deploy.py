@@ -86,7 +86,9 @@ def _next_steps(plan: Plan, target: Target, folder: Path) -> list[tuple[str, str
         ]
     steps = [("", f"kubectl apply -f {folder}")]
     models = plan.config.models
-    if isinstance(models, VolumeModels) and models.access_mode != "ReadOnlyMany" and target == "kubernetes":
+    if plan.config.namespace or (isinstance(models, VolumeModels) and models.claim is None):
+        steps.insert(0, ("", f"kubectl apply -f {folder / 'once'}"))
+    if isinstance(models, VolumeModels) and models.access_mode != "ReadOnlyMany":
         steps.append(("put a version into the volume, as its head says", str(folder / "by-hand/upload.yaml")))
     if target == "kserve":
         return [*steps, ("", f"kubectl {where}get inferenceservice {plan.name}")]

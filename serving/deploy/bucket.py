@@ -94,8 +94,8 @@ def bucket_container(plan: Plan, security: dict[str, Any]) -> dict[str, Any]:
         "command": ["/bin/sh", "/copy/copy-models.sh"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "resources": {
-            "requests": {"cpu": "50m", "memory": "256Mi"},
-            "limits": {"cpu": "1", "memory": "256Mi"},
+            "requests": {"cpu": "250m", "memory": "256Mi"},
+            "limits": {"cpu": "250m", "memory": "256Mi"},
         },
         "startupProbe": {
             "exec": {"command": ["/bin/sh", "-c", f"ls {folder} | grep -q '^[0-9]'"]},

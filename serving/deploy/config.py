@@ -273,6 +273,8 @@ class DeployConfig(Section):
         pull_secret: Secret for a private registry; null: none.
         namespace: Kubernetes namespace, which is rendered too; null: that of the kubectl context.
         labels: Further labels of every object.
+        pod_annotations: Further annotations of the pods.
+        arguments: Further flags of tensorflow_model_server, such as `--ssl_config_file=...`.
         versions: How many of the latest versions are served, in [1, 20].
         start_s: Seconds that a server may take until it answers, in [10, 3600].
         drain_s: Seconds that a server goes on answering after it was told to end, in [5, 600].
@@ -286,6 +288,8 @@ class DeployConfig(Section):
     pull_secret: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = "serving"
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    pod_annotations: dict[LabelKey, Text] = Field(default_factory=dict)
+    arguments: tuple[Annotated[str, Field(pattern=r"^--[a-z][a-z0-9_]*(=[^\x00-\x1f]*)?$")], ...] = ()
     replicas: ReplicasConfig = ReplicasConfig()
     resources: ResourcesConfig = ResourcesConfig()
     models: ModelsConfig = VolumeModels()

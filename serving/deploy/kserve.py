@@ -3,10 +3,10 @@
 from typing import Any
 
 from .config import BucketModels
-from .kubernetes import config_map, metadata, namespace, service_account
+from .kubernetes import config_map, metadata, once, pod_annotations, service_account
 from .plan import Plan
 from .pod import container_security, pod_security, probes, resources, spread
-from .server_files import CONFIG_FOLDER, METRICS_PATH, server_arguments
+from .server_files import CONFIG_FOLDER, server_arguments, server_files
 from .yaml_text import Document, Path
 
 __all__ = ["kserve_documents"]
@@ -17,11 +17,10 @@ _OWN = ("--port=", "--rest_api_port=", "--model_config_file", "--rest_api_timeou
 
 def kserve_documents(plan: Plan) -> dict[str, list[Document]]:
     """Return the manifests to apply: file name -> documents."""
-    files: dict[str, list[Document]] = {}
-    if plan.config.namespace:
-        files["00-namespace.yaml"] = [namespace(plan)]
+    files = once(plan)
     secret = plan.bucket.secret if plan.bucket else None
-    files["10-config.yaml"] = [service_account(plan, secret), config_map(plan)]
+    config = {name: text for name, text in server_files(plan).items() if name != "models.config"}
+    files["10-config.yaml"] = [service_account(plan, secret), config_map(plan, config)]
     files["20-inference-service.yaml"] = [_inference_service(plan)]
     return files
 
@@ -43,6 +42,7 @@ def _inference_service(plan: Plan) -> Document:
         "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
     }
     predictor: dict[str, Any] = {
+        "annotations": pod_annotations(plan, _REST_PORT),
         "minReplicas": config.replicas.min,
         "maxReplicas": config.replicas.max,
         "scaleMetric": "cpu",
@@ -64,9 +64,6 @@ def _inference_service(plan: Plan) -> Document:
     annotations = {
         "serving.kserve.io/deploymentMode": "RawDeployment",
         "serving.kserve.io/autoscalerClass": "hpa",
-        "prometheus.io/scrape": "true",
-        "prometheus.io/port": str(_REST_PORT),
-        "prometheus.io/path": METRICS_PATH,
     }
     data = {
         "apiVersion": "serving.kserve.io/v1beta1",

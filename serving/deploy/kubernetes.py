@@ -7,28 +7,42 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .bucket import SCRIPT
-from .config import BucketModels, VolumeModels
+from .config import VolumeModels
 from .plan import GRPC_PORT, REST_PORT, Plan
 from .pod import CONTAINER, container_security, pod_security, pod_spec
-from .server_files import MODELS_FOLDER, server_files
+from .server_files import METRICS_PATH, MODELS_FOLDER, server_files
 from .yaml_text import Document, Path
 
-__all__ = ["config_map", "kubernetes_documents", "metadata", "namespace", "service_account", "upload_pod"]
+__all__ = ["config_map", "kubernetes_documents", "metadata", "once", "pod_annotations", "service_account"]
 
 Object = dict[str, Any]
 
 
 def kubernetes_documents(plan: Plan) -> dict[str, list[Document]]:
     """Return the manifests to apply: file name -> documents. They sort in the order of need."""
-    files: dict[str, list[Document]] = {}
-    if plan.config.namespace:
-        files["00-namespace.yaml"] = [namespace(plan)]
-    files["10-models.yaml"] = [service_account(plan), *_models(plan)]
-    files["20-config.yaml"] = [config_map(plan)]
+    files = once(plan)
+    files["20-config.yaml"] = [service_account(plan), config_map(plan, server_files(plan)), *_copying(plan)]
     files["30-deployment.yaml"] = [_deployment(plan)]
     files["40-service.yaml"] = [_service(plan)]
     files["50-availability.yaml"] = [*_autoscaler(plan), _disruption_budget(plan)]
     files["60-network-policy.yaml"] = [_network_policy(plan)]
+    return files
+
+
+def once(plan: Plan) -> dict[str, list[Document]]:
+    """Return what outlives a deployment: the namespace and the volume.
+
+    They have a folder of their own, so that `kubectl delete -f` of the rest leaves other models' pods and
+    all versions alone.
+    """
+    files: dict[str, list[Document]] = {}
+    if plan.config.namespace:
+        files["once/00-namespace.yaml"] = [_namespace(plan)]
+    models = plan.config.models
+    if isinstance(models, VolumeModels) and models.claim is None:
+        files["once/10-models.yaml"] = [_claim(plan, models)]
+    if isinstance(models, VolumeModels) and models.access_mode != "ReadOnlyMany":
+        files["by-hand/upload.yaml"] = [_upload_pod(plan, models)]
     return files
 
 
@@ -40,15 +54,16 @@ def metadata(plan: Plan, name: str, **more: Any) -> Object:
     return {**found, "labels": dict(plan.labels), **more}
 
 
-def namespace(plan: Plan) -> Document:
+def _namespace(plan: Plan) -> Document:
     """Return the namespace, which admits pods of the `restricted` standard alone."""
-    labels = {**plan.labels, "pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     data = {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": plan.config.namespace, "labels": labels},
     }
-    return data, {("metadata", "labels", "pod-security.kubernetes.io/enforce"): "All pods here conform."}
+    comment = "All pods that are rendered conform. Without the label, others are admitted too."
+    return data, {("metadata", "labels"): comment}
 
 
 def service_account(plan: Plan, secret: str | None = None) -> Document:
@@ -63,30 +78,27 @@ def service_account(plan: Plan, secret: str | None = None) -> Document:
     return (data | {"secrets": [{"name": secret}]} if secret else data), {}
 
 
-def config_map(plan: Plan) -> Document:
+def config_map(plan: Plan, files: Mapping[str, str]) -> Document:
     """Return the server's config files."""
     data = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(plan, f"{plan.name}-config"),
-        "data": server_files(plan),
+        "data": dict(files),
     }
-    comments: dict[Path, str] = {
-        ("data", "models.config"): "ModelServerConfig. Read again every minute: a change needs no restart.",
-        ("data", "monitoring.config"): "MonitoringConfig.",
-    }
-    if plan.batching:
-        comments["data", "batching.config"] = (
-            "BatchingParameters. max_batch_size bounds a request, max_execution_batch_size a run: larger "
-            "requests are split. A change restarts the pods, by the checksum in the Deployment."
-        )
-    return data, comments
+    return data, {("data", name): comment for name, comment in _ABOUT.items() if name in files}
 
 
-def upload_pod(plan: Plan) -> Document:
+_ABOUT = {
+    "models.config": "ModelServerConfig. Read again every minute: a change needs no restart.",
+    "monitoring.config": "MonitoringConfig.",
+    "batching.config": "BatchingParameters. max_batch_size bounds a request, max_execution_batch_size a run: "
+    "larger requests are split. A change restarts the pods, by their annotation checksum/config.",
+}
+
+
+def _upload_pod(plan: Plan, models: VolumeModels) -> Document:
     """Return a pod that mounts the repository's volume for writing, to copy versions into it."""
-    models = plan.config.models
-    assert isinstance(models, VolumeModels)
     mount = {"name": "models", "mountPath": MODELS_FOLDER}
     if models.folder:
         mount["subPath"] = models.folder
@@ -118,8 +130,8 @@ def upload_pod(plan: Plan) -> Document:
     where = f"-n {plan.config.namespace} " if plan.config.namespace else ""
     folder = f"{MODELS_FOLDER}/{plan.model}"
     head = (
-        "Puts a version into the volume; apply it by hand, and delete it after. The folder is copied under a "
-        "hidden name and then renamed, so that no server sees half of it. For version 1:\n"
+        "Puts versions into the volume; apply it by hand, and delete it after. A folder is copied under a "
+        "hidden name and then renamed, so that no server sees half of it. For version 1, in PUSH/serving:\n"
         f"kubectl {where}exec {name} -- mkdir -p {folder}\n"
         f"kubectl {where}cp {plan.model}/1 {name}:{folder}/.incoming\n"
         f"kubectl {where}exec {name} -- mv {folder}/.incoming {folder}/1"
@@ -127,19 +139,21 @@ def upload_pod(plan: Plan) -> Document:
     return data, {(): head}
 
 
-def _models(plan: Plan) -> list[Document]:
-    """Return the claim of the volume, or the script that copies from the bucket."""
-    models = plan.config.models
-    if isinstance(models, BucketModels):
-        data: Object = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata(plan, f"{plan.name}-copy"),
-            "data": {"copy-models.sh": SCRIPT},
-        }
-        return [(data, {})]
-    if models.claim is not None:
+def _copying(plan: Plan) -> list[Document]:
+    """Return the script that copies from the bucket, if there is one."""
+    if plan.bucket is None:
         return []
+    data: Object = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(plan, f"{plan.name}-copy"),
+        "data": {"copy-models.sh": SCRIPT},
+    }
+    return [(data, {})]
+
+
+def _claim(plan: Plan, models: VolumeModels) -> Document:
+    """Return the claim of the volume."""
     spec: Object = {
         "accessModes": [models.access_mode],
         "resources": {"requests": {"storage": models.size}},
@@ -156,13 +170,12 @@ def _models(plan: Plan) -> list[Document]:
         "Every node that runs a server mounts it, which needs a storage class for files (NFS, EFS, "
         "Filestore, CephFS); with ReadWriteOnce there can be one replica."
     )
-    return [(data, {("spec", "accessModes"): comment})]
+    return data, {("spec", "accessModes"): comment}
 
 
 def _deployment(plan: Plan) -> Document:
     config = plan.config
     spec, notes = pod_spec(plan)
-    digest = hashlib.sha256(json.dumps(_restarting(plan), sort_keys=True).encode()).hexdigest()
     deployment: Object = {"replicas": config.replicas.min}
     comments: dict[Path, str] = {}
     if config.replicas.max > config.replicas.min:
@@ -185,10 +198,7 @@ def _deployment(plan: Plan) -> Document:
         "template": {
             "metadata": {
                 "labels": dict(plan.labels),
-                "annotations": {
-                    "checksum/config": digest,
-                    "kubectl.kubernetes.io/default-container": CONTAINER,
-                },
+                "annotations": pod_annotations(plan, REST_PORT),
             },
             "spec": spec,
         },
@@ -203,10 +213,22 @@ def _deployment(plan: Plan) -> Document:
     return data, comments
 
 
-def _restarting(plan: Plan) -> Mapping[str, str]:
-    """Return the files whose change needs a restart."""
+def pod_annotations(plan: Plan, port: int) -> dict[str, str]:
+    """Return the pods' annotations.
+
+    The checksum is over the files whose change needs a restart, and so makes it.
+    """
     files = {name: text for name, text in server_files(plan).items() if name != "models.config"}
-    return files | ({"copy-models.sh": SCRIPT} if plan.bucket else {})
+    files |= {"copy-models.sh": SCRIPT} if plan.bucket else {}
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    found = {"checksum/config": digest}
+    if not plan.config.monitoring.operator:
+        found |= {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(port),
+            "prometheus.io/path": METRICS_PATH,
+        }
+    return found | dict(plan.config.pod_annotations)
 
 
 def _service(plan: Plan) -> Document:
@@ -216,6 +238,7 @@ def _service(plan: Plan) -> Document:
         spec["loadBalancerSourceRanges"] = list(service.source_ranges)
     comments: dict[Path, str] = {}
     if service.type != "ClusterIP":
+        comments["spec", "type"] = "The server itself has no TLS here and asks nobody for a password."
         spec["externalTrafficPolicy"] = "Local"
         comments["spec", "externalTrafficPolicy"] = (
             "Keeps the callers' addresses, which the network policy checks."

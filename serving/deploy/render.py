@@ -7,10 +7,9 @@ from typing import Any, Literal, get_args
 
 from .alerts import rule_groups, rules_document
 from .compose import compose_documents
-from .config import VolumeModels
 from .dashboard import dashboard_text
 from .kserve import kserve_documents
-from .kubernetes import kubernetes_documents, metadata, upload_pod
+from .kubernetes import kubernetes_documents, metadata
 from .plan import Plan
 from .server_files import METRICS_PATH, server_files
 from .yaml_text import Document, yaml_text
@@ -41,9 +40,6 @@ def render(plan: Plan, target: Target, folder: Path) -> dict[str, str]:
     if plan.config.monitoring.operator:
         files["70-monitoring.yaml"] = _operated(plan)
     texts = _texts(plan, files)
-    models = plan.config.models
-    if isinstance(models, VolumeModels) and models.access_mode != "ReadOnlyMany":
-        texts["by-hand/upload.yaml"] = _headed(plan, [upload_pod(plan)])
     texts["monitoring/prometheus-rules.yaml"] = _headed(plan, [rules_document(plan)])
     texts["monitoring/grafana-dashboard.json"] = dashboard_text(plan)
     return texts

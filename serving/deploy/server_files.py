@@ -57,7 +57,7 @@ def server_arguments(plan: Plan) -> list[str]:
             "--enable_batching=true",
             f"--batching_parameters_file={CONFIG_FOLDER}/batching.config",
         ]
-    return arguments
+    return [*arguments, *plan.config.arguments]
 
 
 def _models(plan: Plan) -> Mapping[str, Any]:

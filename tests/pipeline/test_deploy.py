@@ -37,7 +37,8 @@ def test_manifests_are_written_and_the_next_command_is_said(headrace, tmp_path):
     assert (
         f"taxi: no version in {_push(config)}/serving/taxi yet; `headrace run {config}` pushes one" in lines
     )
-    assert "next: kubectl apply -f deploy/kubernetes" in lines
+    steps = [line for line in lines if line.startswith("next: ")]
+    assert steps[:2] == [f"next: kubectl apply -f deploy/kubernetes{inner}" for inner in ("/once", "")]
     written = {f"deploy/kubernetes/{path}" for path in _files(tmp_path / "deploy/kubernetes")}
     assert {line.removeprefix("wrote ") for line in lines if line.startswith("wrote ")} == written
     code, out, _ = headrace("deploy", "render", config)

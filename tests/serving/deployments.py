@@ -43,6 +43,8 @@ DEPLOYMENTS: Mapping[str, Mapping[str, Any]] = {
         "tag": "2.20.0@sha256:" + "0" * 64,
         "pull_secret": "registry",
         "labels": {"team": "air", "cost-center": "1e3"},
+        "pod_annotations": {"sidecar.istio.io/inject": "false"},
+        "arguments": ["--enable_signature_method_name_check=false"],
         "versions": 2,
         "models": {
             "kind": "bucket",
@@ -88,7 +90,7 @@ def rendered(
 
 
 def documents(texts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the objects in the YAML files at the top, which `kubectl apply -f FOLDER` reads, and by hand."""
+    """Yield the Kubernetes objects in the YAML files."""
     for name, text in texts.items():
         if name.endswith(".yaml") and not name.startswith("monitoring/"):
             yield from yaml.safe_load_all(text)

@@ -104,10 +104,31 @@ def test_objects_find_each_other(section):
     mounted = {volume["name"] for volume in pod["spec"]["volumes"]}
     for one in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
         assert {mount["name"] for mount in one["volumeMounts"]} <= mounted
+    assert box_resources(pod["spec"]) == {True}
     ports = {port["name"] for port in container(rendered(section, "kubernetes"))["ports"]}
     assert {port["targetPort"] for port in found["Service"]["spec"]["ports"]} == ports
     spaces = {one["metadata"].get("namespace") for one in found.values() if one["kind"] != "Namespace"}
     assert spaces == {section.get("namespace", "serving")}
+
+
+def box_resources(pod: dict[str, Any]) -> set[bool]:
+    """Return whether requests are the limits, of every container: the class Guaranteed."""
+    boxes = [*pod["containers"], *pod.get("initContainers", [])]
+    return {box["resources"]["requests"] == box["resources"]["limits"] for box in boxes}
+
+
+@SECTIONS
+@pytest.mark.parametrize("target", ["kubernetes", "kserve"])
+def test_deleting_a_deployment_deletes_neither_versions_nor_other_models(section, target):
+    texts = rendered(section, target)
+    top = {name: text for name, text in texts.items() if "/" not in name}
+    assert {"Namespace", "PersistentVolumeClaim", "Pod"}.isdisjoint(objects(top))
+    lasting = objects({name: text for name, text in texts.items() if name.startswith("once/")})
+    assert ("Namespace" in lasting) == (section.get("namespace", "serving") is not None)
+    models = section.get("models", {"kind": "volume"})
+    assert ("PersistentVolumeClaim" in lasting) == (models["kind"] == "volume" and "claim" not in models)
+    uploading = models["kind"] == "volume" and models.get("access_mode") != "ReadOnlyMany"
+    assert ("by-hand/upload.yaml" in texts) == uploading
 
 
 @SECTIONS
