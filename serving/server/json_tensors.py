@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from .errors import Code, ServingError
+from .json_rows import quick_row
 from .json_text import parse, quote, type_name
 from .servable import Argument, Method
 from .tensors import DTYPES, dtype_name
@@ -95,7 +96,8 @@ def predict_inputs(request: Request, method: Method) -> tuple[dict[str, Array], 
             raise _invalid(f"JSON Value: {quote(document)} Excepting 'instances' to be an list/array")
         if not rows:
             raise _invalid(f"JSON Value: {quote(document)} No values in 'instances' array")
-        return _quick_rows(rows, method) or _rows(rows, method), True
+        one = quick_row(rows[0], method) if len(rows) == 1 and isinstance(rows[0], dict) else None
+        return one or _quick_rows(rows, method) or _rows(rows, method), True
     if "inputs" in document:
         return _columns(document["inputs"], method), False
     raise _invalid("Missing 'inputs' or 'instances' key")
@@ -375,22 +377,30 @@ def _quick(value: list[Any], argument: Argument) -> Array | None:
                 [text.encode("utf-8", "surrogateescape") for text in flat], kind, argument.dtype
             ).reshape(sizes)
         return None
+    if kind in _FLOATS:
+        numbers = _floats(flat, types, kind)
+        return None if numbers is None else numbers.astype(argument.dtype).reshape(sizes)
     if not flat or (types != {bool} if kind == "bool" else not _fitting(flat, types, kind)):
         return None
     return _array(flat, kind, argument.dtype).reshape(sizes)
 
 
 def _fitting(flat: list[Any], types: set[type], kind: str) -> bool:
-    """Return whether every number can be held without loss."""
-    if kind in _RANGES:
-        low, high = _RANGES[kind]
-        return types == {int} and low <= min(flat) and max(flat) <= high
-    if kind not in _FLOATS or not types <= {int, float}:
+    """Return whether every whole number is in the range of its type."""
+    if kind not in _RANGES or types != {int}:
         return False
+    low, high = _RANGES[kind]
+    return low <= min(flat) and max(flat) <= high
+
+
+def _floats(flat: list[Any], types: set[type], kind: str) -> Array | None:
+    """Return numbers as float64, if all can be held by `kind` without loss."""
+    if not flat or not types <= {int, float}:
+        return None
     largest, whole = _FLOATS[kind]
     limit = largest if types == {float} else whole
-    array = np.abs(np.asarray(flat, np.float64))
-    return bool((array <= limit).all())
+    array = np.array(flat, np.float64)
+    return array if bool((np.abs(array) <= limit).all()) else None
 
 
 def _array(flat: list[Any], kind: str, dtype: np.dtype[Any]) -> Array:

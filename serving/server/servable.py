@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from headrace.serving.session import ForbiddenOps, SessionModel, UnreadableModel
 
 from .errors import Code, ServingError
 from .integrity import check_manifest, fingerprint
-from .tensors import DTYPES, from_proto
+from .tensors import DTYPES, dtype_name, from_proto
 
 __all__ = ["Argument", "Method", "Servable", "from_op_error", "load"]
 
@@ -66,7 +67,12 @@ class Method:
     defaults: Mapping[str, Array]
     proto: Any = field(compare=False, repr=False)
 
-    @property
+    @cached_property
+    def kinds(self) -> tuple[tuple[str, str], ...]:
+        """Alias and TensorFlow's short name of the type of every input."""
+        return tuple((alias, dtype_name(argument.number)) for alias, argument in self.inputs.items())
+
+    @cached_property
     def batched(self) -> bool:
         """Whether rows of several requests may be put into one run."""
         arguments = [*self.inputs.values(), *self.outputs.values()]

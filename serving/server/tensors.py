@@ -9,6 +9,7 @@ about a millisecond, the block some microseconds.
 import math
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -78,6 +79,7 @@ class TensorError(ValueError):
     """A TensorProto that is no tensor."""
 
 
+@cache
 def dtype_name(number: int) -> str:
     """Return TensorFlow's short name of a type, such as "float" or "int64"."""
     return str(types_pb2.DataType.Name(number)).removeprefix("DT_").lower()
