@@ -130,7 +130,7 @@ def bucket_volumes(plan: Plan, models: BucketModels) -> list[dict[str, Any]]:
 
 def _rclone(models: BucketModels) -> dict[str, str]:
     """Return rclone's settings of the remote `models`, as environment variables."""
-    settings = {"RCLONE_CONFIG": "/tmp/rclone.conf", "HOME": "/tmp"}
+    settings = {"RCLONE_CONFIG": "/dev/null", "HOME": "/tmp"}
     remote = "RCLONE_CONFIG_MODELS"
     if models.uri.startswith("gs://"):
         settings |= {f"{remote}_TYPE": "google cloud storage", f"{remote}_BUCKET_POLICY_ONLY": "true"}

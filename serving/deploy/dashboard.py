@@ -47,7 +47,7 @@ def _panels(plan: Plan) -> list[dict[str, Any]]:
     model, path = model_matcher(plan), path_matcher(plan)
     watch = plan.config.monitoring
     answered = answered_matcher(plan)
-    share = failed_share(plan, FAULTS, "$__rate_interval")
+    share = f"{failed_share(plan, FAULTS, '$__rate_interval')} or vector(0)"
     drawn: list[dict[str, Any]] = [
         _graph("Requests by status", "reqps", [(_rate(REQUESTS, model, "status"), "{{status}}")]),
         _graph(

@@ -11,6 +11,7 @@ from headrace.pipeline import cli
 from headrace.pipeline.config import load_config, parse_config
 from headrace.pipeline.deploy import deployment_plan
 from headrace.pipeline.identity import run_identity
+from headrace.serving.deploy.config import DeployConfig
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -138,6 +139,17 @@ def test_a_deployment_is_no_part_of_a_run_s_identity():
     raw = yaml.safe_load((EXAMPLES / "taxi.yaml").read_text(encoding="utf-8"))
     other = {**raw, "deploy": {"replicas": {"min": 5}}}
     assert run_identity(parse_config(other)) == run_identity(parse_config(raw))
+
+
+def test_the_example_in_the_documents_is_valid():
+    text = (EXAMPLES.parent / "docs/deploy.md").read_text(encoding="utf-8")
+    section = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["deploy"]
+    taxi = yaml.safe_load((EXAMPLES / "taxi.yaml").read_text(encoding="utf-8"))
+    plan = deployment_plan(parse_config({**taxi, "deploy": section}))
+    assert plan.bucket is not None
+    assert f"image `{DeployConfig().image}:{DeployConfig().tag}`" in text
+    assert f"`start_s` ({DeployConfig().start_s} s)" in text
+    assert f"`drain_s` ({DeployConfig().drain_s} s)" in text
 
 
 def _files(folder: Path) -> set[str]:
