@@ -1,12 +1,14 @@
 """A sensible feature for a column that was seen once."""
 
 import math
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from .profile import ColumnProfile
 from .yaml_text import scalar
 
-__all__ = ["Guess", "guess_feature", "share"]
+__all__ = ["Guess", "feature_name", "guess_feature", "share"]
 
 _FEW_CODES = 31  # months, days, hours, ratings: whole numbers that are as much names as amounts
 _FEW_VALUES = 10
@@ -17,6 +19,18 @@ _MIN_ROWS_FOR_ID = 50
 _SKEWED = 20
 _TEXT_SHARE = 0.5
 _MIN_TOKENS, _MAX_TOKENS = 16, 512
+_RESERVED = ("label", "weight")
+_SUFFIXES = {
+    "missing_indicator: true": ("_missing",),
+    "output: tfidf": ("_weights",),
+    "kind: series": ("_length",),
+    "kind: date": ("_month", "_day_of_week", "_hour"),
+}
+"""Line of a feature -> what the names of its further model inputs end with."""
+
+_MAX_CODE = 2**24
+_ID_NAME = re.compile(r"(?:^|[^a-z])(?:id|key|code|nr|no|num|number|zip|ean|isbn|phone|account)s?$", re.I)
+_CAMEL_ID = re.compile(r"[a-z](?:Id|ID|Key|Code|Nr|No|Number)s?$")
 
 
 @dataclass(frozen=True)
@@ -46,9 +60,29 @@ def guess_feature(profile: ColumnProfile) -> Guess:
         first, last = min(profile.days), max(profile.days)
         seen = f"{len(profile.days):,} days from {first} to {last}"
         return Guess(("kind: date", f"parts: {parts}"), _with_missing(seen, profile))
-    if profile.is_number and not (profile.is_whole and profile.low >= 0 and profile.distinct <= _FEW_CODES):
+    few = profile.is_whole and profile.low >= 0 and profile.distinct <= _FEW_CODES
+    if profile.is_number and not few and not _names_things(profile):
         return _number(profile)
     return _category(profile)
+
+
+def feature_name(column: str, guess: Guess, taken: Container[str]) -> str:
+    """Return the name of the feature of a column: the column's own, unless its model inputs met another's.
+
+    Args:
+        column: The column.
+        guess: Its feature.
+        taken: Columns that other features may be called after.
+    """
+    suffixes = [suffix for line in guess.lines for suffix in _SUFFIXES.get(line, ())]
+    name = column
+    while (
+        name in _RESERVED
+        or (name != column and name in taken)
+        or any(name + suffix in taken for suffix in suffixes)
+    ):
+        name += "_value"
+    return name
 
 
 def share(part: int, whole: int) -> str:
@@ -74,8 +108,21 @@ def _why_useless(profile: ColumnProfile) -> str:
         is_id = profile.is_whole and profile.unique_share == 1
         # A whole number that never repeats and fills its range is a row number or a key.
         dense = profile.high - profile.low < 2 * profile.present
-        return f"an id: {_distinct(profile)} distinct whole numbers, none twice" if is_id and dense else ""
+        is_key = dense or _names_things(profile)
+        return f"an id: {_distinct(profile)} distinct whole numbers, none twice" if is_id and is_key else ""
     return f"an id: {_distinct(profile)} distinct values in {profile.tracked_rows:,} rows"
+
+
+def _names_things(profile: ColumnProfile) -> bool:
+    """Tell whether whole numbers are names rather than amounts: large, and called so or all of one length.
+
+    Such a category is read as text, the type of a category that the config leaves open: as numbers in 32
+    bits two of them could become one.
+    """
+    if not (profile.is_number and profile.is_whole and profile.low >= 0 and profile.high > _MAX_CODE):
+        return False
+    called = bool(_ID_NAME.search(profile.name) or _CAMEL_ID.search(profile.name))
+    return called or len(f"{profile.low:.0f}") == len(f"{profile.high:.0f}")
 
 
 def _is_text(profile: ColumnProfile) -> bool:

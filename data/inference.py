@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from .columns import RawColumn, nearest
 from .config import SPLITS, ColumnSplit, DataConfig
 from .errors import ConfigError
-from .feature_guess import Guess, guess_feature
+from .feature_guess import Guess, feature_name, guess_feature
 from .label_guess import LabelGuess, guess_label
+from .model_guess import model_lines, push_lines, split_shares
 from .profile import ColumnProfile, profile_columns
 from .readers.csv import read_header
 from .readers.csv_faults import find_undecodable
@@ -46,7 +47,6 @@ _SPLIT_NAMES = {
     "eval": ("eval", "val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-_FAMILIES = {"image": "cnn", "series": "conv1d", "text": "wide_deep"}
 
 
 def infer_config(path: str, label: str, *, name: str | None = None, config_folder: str | None = None) -> str:
@@ -84,9 +84,10 @@ def infer_config(path: str, label: str, *, name: str | None = None, config_folde
         ],
         _data_section(_written_path(path, config_folder), found),
         _features_section(guesses),
-        _model_section(found.rows, guesses),
+        model_lines(found.rows, guesses.values()),
         _evaluation_section(found.profiles, guesses, found.rows),
         ["gates:", "  quality:", *(f"    {line}" for line in found.answer.gates)],
+        push_lines(found.rows),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
@@ -245,10 +246,10 @@ def _data_section(path: str, found: _Findings) -> list[str]:
     lines += [f"  label: {scalar(data.label)} # {answer.comment}", f"  task: {answer.task}"]
     if answer.task == "binary":
         lines.append(f"  classes: [{_texts(answer.classes)}] # the last one is the positive class")
-    return [*lines, *_split_lines(found.split)]
+    return [*lines, *_split_lines(found.split, found.rows)]
 
 
-def _split_lines(split: ColumnSplit | tuple[str, str, str] | None) -> list[str]:
+def _split_lines(split: ColumnSplit | tuple[str, str, str] | None, rows: int) -> list[str]:
     """Split by the column that tells it, or by time where a column of dates allows it, else by hash."""
     if isinstance(split, ColumnSplit):
         values = ((name, getattr(split, name)) for name in SPLITS)
@@ -265,10 +266,11 @@ def _split_lines(split: ColumnSplit | tuple[str, str, str] | None) -> list[str]:
             f'    eval_from: "{eval_from}"',
             f'    test_from: "{test_from}"',
         ]
+    shares = ", ".join(f"{name}: {share}" for name, share in split_shares(rows).items())
     return [
         "  # Rows are split at random by a hash of their values, so identical rows share a split. Where",
         "  # several rows belong together (one customer, one day), name the columns that say so in `key`.",
-        "  split: {method: hash, train: 0.8, eval: 0.1, test: 0.1}",
+        f"  split: {{method: hash, {shares}}}",
     ]
 
 
@@ -323,31 +325,21 @@ def _features_section(guesses: Mapping[str, Guess]) -> list[str]:
     lines = ["features:"]
     for name, guess in guesses.items():
         if guess.lines:
-            lines.append(f"  {scalar(name)}: # {guess.comment}")
+            key = feature_name(name, guess, guesses)
+            lines.append(f"  {scalar(key)}: # {guess.comment}")
             lines += [f"    {line}" for line in guess.lines]
+            if key != name:
+                # `of` lists the columns of a series, which has no other.
+                lines.append(
+                    f"    of: [{scalar(name)}]"
+                    if "kind: series" in guess.lines
+                    else f"    column: {scalar(name)}"
+                )
     left_out = [(name, guess.comment) for name, guess in guesses.items() if not guess.lines]
     if left_out:
         lines.append("  # Left out:")
         lines += [f"  #   {scalar(name)}: {comment}" for name, comment in left_out]
     return lines
-
-
-def _model_section(rows: int, guesses: Mapping[str, Guess]) -> list[str]:
-    kinds = {guess.lines[0] for guess in guesses.values() if guess.lines}
-    family = next((family for kind, family in _FAMILIES.items() if f"kind: {kind}" in kinds), "mlp")
-    hidden = "[32, 16]" if rows < 5_000 else "[64, 32]" if rows < 500_000 else "[128, 64]"
-    # About two hundred steps an epoch, within what trains well on a processor.
-    batch = min(max(32, 2 ** (max(rows // 200, 1).bit_length() - 1)), 1024)
-    return [
-        "model:",
-        f"  family: {family}",
-        *([f"  hidden: {hidden}"] if family == "mlp" else []),
-        f"  dropout: {0.1 if family == 'mlp' else 0.3}",
-        "",
-        "training:",
-        f"  epochs: {20 if rows < 50_000 else 5} # early stopping ends it sooner",
-        f"  batch_size: {batch}",
-    ]
 
 
 def _evaluation_section(

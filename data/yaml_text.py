@@ -13,9 +13,9 @@ def scalar(text: str) -> str:
     """Return `text` as a YAML string, quoted where YAML would read something else.
 
     Example:
-        >>> scalar("carrier"), scalar("no"), scalar("2013-01-01")
-        ('carrier', '"no"', '"2013-01-01"')
+        >>> scalar("carrier"), scalar("no"), scalar("Größe, m")
+        ('carrier', '"no"', '"Größe, m"')
     """
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    return json.dumps(text, ensure_ascii=True)
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from headrace.components.features.columns import column_usages
+from headrace.components.features.plan import plan_outputs
 from headrace.data.columns import plan_columns
 from headrace.data.errors import ConfigError
 from headrace.data.inference import infer_config
@@ -205,3 +206,76 @@ def test_high_cardinality_is_bounded(tmp_path, monkeypatch):
 def test_first_day_of_each_part_is_a_date(inferred):
     split = inferred[1]["data"]["split"]
     assert datetime.date.fromisoformat(split["eval_from"]) < datetime.date.fromisoformat(split["test_from"])
+
+
+def test_large_whole_numbers_that_name_things_are_texts(tmp_path):
+    """Two of them could be one in 32 bits, which is how numbers travel to a served model."""
+    rng = np.random.default_rng(2)
+    rows = 400
+    pd.DataFrame(
+        {
+            "merchant": rng.choice(rng.integers(10**11, 10**12, 20), rows),  # all of one length
+            "sensorId": rng.choice(rng.integers(1, 10**9, 20), rows),
+            "population": rng.integers(1_000, 10**9, rows),
+            "card": 10**15 + rng.permutation(10**6)[:rows],  # none twice
+            "y": rng.integers(0, 2, rows),
+        }
+    ).to_csv(tmp_path / "a.csv", index=False)
+    raw, text = infer(tmp_path / "a.csv", "y")
+    kinds = {name: feature["kind"] for name, feature in raw["features"].items()}
+    assert kinds == {"merchant": "categorical", "sensorId": "categorical", "population": "numeric"}
+    assert "#   card: an id" in text
+    config = parse_config(raw)
+    plan = plan_columns(config.data, column_usages(config.features))
+    assert plan.codes == ()
+    assert {plan.type_of("merchant"), plan.type_of("sensorId")} == {"string"}
+
+
+def test_features_have_names_that_meet_no_other(tmp_path):
+    rng = np.random.default_rng(2)
+    rows = 400
+    table = {
+        name: rng.normal(size=rows)
+        for name in ("label", "weight", "age_missing", "Größe (µm)", "label_value")
+    }
+    table["age"] = np.where(rng.random(rows) < 0.2, np.nan, rng.normal(size=rows))
+    table["y"] = rng.integers(0, 2, rows)
+    pd.DataFrame(table).to_csv(tmp_path / "a.csv", index=False)
+    raw, text = infer(tmp_path / "a.csv", "y")
+    columns = {name: feature.get("column", name) for name, feature in raw["features"].items()}
+    assert columns == {
+        "label_value_value": "label",
+        "weight_value": "weight",
+        "age_missing": "age_missing",
+        "Größe (µm)": "Größe (µm)",
+        "label_value": "label_value",
+        "age_value": "age",
+    }
+    config = parse_config(raw)
+    types = dict.fromkeys(table, "float")
+    outputs = plan_outputs(config.features, types)
+    assert len({output.name for output in outputs}) == 7
+    assert '"Größe (µm)":' in text
+
+
+@pytest.mark.parametrize(("rows", "shares"), [(150, (0.6, 0.2, 0.2)), (2000, (0.8, 0.1, 0.1))])
+def test_few_rows_are_trained_on_for_many_epochs_and_judged_with_patience(tmp_path, rows, shares):
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": rng.normal(size=rows), "y": rng.integers(0, 2, rows)})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    config = parse_config(infer(tmp_path / "a.csv", "y")[0])
+    training, split = config.training, config.data.split
+    assert (split.train, split.eval, split.test) == shares
+    steps = training.epochs * shares[0] * rows / training.batch_size
+    assert 800 < steps < 2500
+    assert training.early_stopping.monitor == "val_loss"
+    assert 1 < training.reduce_on_plateau.patience < training.early_stopping.patience <= training.epochs / 5
+    # int8 may lose no row of so few: what is pushed is float32.
+    assert (config.push.serving, config.push.lite) == ("float32", "tflite_float32")
+
+
+def test_many_rows_are_trained_on_as_they_are(inferred, frame, tmp_path):
+    pd.concat([frame, frame]).to_csv(tmp_path / "a.csv", index=False)
+    config = parse_config(infer(tmp_path / "a.csv", "bought")[0])
+    assert (config.training.epochs, config.training.batch_size) == (20, 32)
+    assert config.push.lite == "tflite_int8"
