@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The result of one row.
+    """The result of one row; numbers are the shortest decimals that give the float32 back.
 
     Attributes:
         label: Class that was decided for; None for multilabel tasks and regression.
@@ -69,10 +69,10 @@ class Predictions(Sequence[Prediction]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         if self.values is not None:
-            return Prediction(None, None, None, {}, float(self.values[index]))
+            return Prediction(None, None, None, {}, *_short(self.values[[index]]))
         assert self.scores is not None
         decided = self.decided[index]
-        scores = dict(zip(self.classes, self.scores[index].tolist(), strict=True))
+        scores = dict(zip(self.classes, _short(self.scores[index]), strict=True))
         if self.task == "multilabel":
             return Prediction(None, tuple(decided), None, scores, None)
         return Prediction(decided, None, scores[decided], scores, None)
@@ -81,10 +81,7 @@ class Predictions(Sequence[Prediction]):
         return (self[index] for index in range(len(self)))
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return one object a row: `class` (or `classes`) and `scores`, or `output`.
-
-        Scores are the shortest decimal numbers that give the float32 back.
-        """
+        """Return one object a row: `class` (or `classes`) and `scores`, or `output`."""
         if self.values is not None:
             return [{"output": value} for value in _short(self.values)]
         assert self.scores is not None
