@@ -132,7 +132,9 @@ def _size(value: int | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _share(value: float | None) -> str:

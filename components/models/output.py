@@ -1,5 +1,6 @@
 """What a model answers: one logit for two classes, K logits for more, one number for regression."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,14 @@ class TargetScale:
         log: Whether f is log(1 + y), for y > -1; otherwise f is the identity.
         subtract: On the scale of f.
         divide: On the scale of f, > 0.
+        ceiling: With `log`, on the scale of f: answers are cut off here, since a row unlike all others may
+            lead to a number whose exponential is infinite.
     """
 
     log: bool = False
     subtract: float = 0.0
     divide: float = 1.0
+    ceiling: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ class Target(Section):
     """How the label of a regression is scaled for training; served predictions are in its own units.
 
     Attributes:
-        log: Train on log(1 + label), for labels > -1 whose size varies over orders of magnitude.
+        log: Train on log(1 + label), for labels > -1 whose size varies over orders of magnitude. Answers then
+            reach about e times the largest label of the training split, and no more.
         scale: `zscore` (mean 0, standard deviation 1 on the training split, after the log) or `none`.
     """
 

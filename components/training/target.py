@@ -15,6 +15,9 @@ from .config import Target
 __all__ = ["fit_target", "scaled", "target_spec", "unscaled"]
 
 
+_HEADROOM = 1.0  # on the logarithm: answers reach e times the largest label of the training split
+
+
 def fit_target(target: Target, labels: Iterable[np.ndarray]) -> TargetScale:
     """Return the scale that `target` asks for.
 
@@ -27,7 +30,7 @@ def fit_target(target: Target, labels: Iterable[np.ndarray]) -> TargetScale:
     """
     if not target.log and target.scale == "none":
         return TargetScale()
-    rows, mean, squares = 0, 0.0, 0.0
+    rows, mean, squares, largest = 0, 0.0, 0.0, -math.inf
     for part in labels:
         values = part.astype(np.float64).ravel()
         _check(values, target.log)
@@ -35,14 +38,16 @@ def fit_target(target: Target, labels: Iterable[np.ndarray]) -> TargetScale:
         if not len(values):
             continue
         # Chan et al., 1979: parts are joined without loss of digits.
+        largest = max(largest, float(values.max()))
         shift, total = values.mean() - mean, rows + len(values)
         squares += float(((values - values.mean()) ** 2).sum()) + shift**2 * rows * len(values) / total
         mean += float(shift) * len(values) / total
         rows = total
+    ceiling = largest + _HEADROOM if target.log and rows else math.inf
     if target.scale == "none" or not rows:
-        return TargetScale(log=target.log)
+        return TargetScale(log=target.log, ceiling=ceiling)
     spread = math.sqrt(squares / rows)
-    return TargetScale(target.log, mean, spread if spread > 1e-12 * max(1.0, abs(mean)) else 1.0)
+    return TargetScale(target.log, mean, spread if spread > 1e-12 * max(1.0, abs(mean)) else 1.0, ceiling)
 
 
 def scaled(labels: Any, target: TargetScale) -> Any:
@@ -54,12 +59,13 @@ def scaled(labels: Any, target: TargetScale) -> Any:
 def unscaled(outputs: Any, target: TargetScale) -> Any:
     """Return what a model answers in the label's own units."""
     outputs = outputs * target.divide + target.subtract
-    return tf.math.expm1(outputs) if target.log else outputs
+    return tf.math.expm1(tf.minimum(outputs, target.ceiling)) if target.log else outputs
 
 
 def target_spec(target: TargetScale) -> Mapping[str, Any]:
     """Return `target` as `keras/model.json` keeps it."""
-    return {"log": target.log, "subtract": target.subtract, "divide": target.divide}
+    spec: dict[str, Any] = {"log": target.log, "subtract": target.subtract, "divide": target.divide}
+    return spec | ({"ceiling": target.ceiling} if math.isfinite(target.ceiling) else {})
 
 
 def _check(values: np.ndarray, log: bool) -> None:

@@ -22,7 +22,7 @@ from headrace.components.training.input import Batches
 from headrace.components.training.losses import make_loss
 from headrace.components.training.optimizers import PlannedSchedule
 from headrace.components.training.settings import check_training
-from headrace.components.training.target import fit_target
+from headrace.components.training.target import fit_target, unscaled
 from headrace.data.errors import ConfigError, HeadraceError
 from tests.components.tabular import draw_columns, draw_labels, features_of, output
 from tests.components.test_training import eval_rows, fit, write_examples
@@ -198,6 +198,12 @@ class TestTarget:
         found = fit_target(Target(log=log), np.array_split(labels, 7))
         values = np.log1p(labels) if log else labels
         assert (found.subtract, found.divide) == pytest.approx((values.mean(), values.std()), rel=1e-9)
+
+    def test_answers_on_a_logarithm_stay_finite(self):
+        scale = fit_target(Target(log=True), np.array_split(np.array([3.0, 7.0, 99.0]), 2))
+        found = unscaled(tf.constant([0.0, 50.0, 1e30]), scale).numpy()
+        assert found[0] == pytest.approx(np.expm1(np.log1p([3, 7, 99]).mean()), rel=1e-5)
+        assert found[1] == found[2] == pytest.approx(np.e * 100 - 1, rel=1e-5)
 
     def test_a_constant_label_keeps_its_size(self):
         assert fit_target(Target(), [np.full(9, 4.0)]) == TargetScale(False, 4.0, 1.0)
