@@ -50,8 +50,8 @@ class Retry:
             draw: Returns numbers in [0, 1).
 
         Example:
-            >>> [round(wait, 2) for wait in Retry(attempts=4).waits(lambda: 0.5)]
-            [0.07, 0.15, 0.3]
+            >>> [round(wait, 3) for wait in Retry(attempts=4).waits(lambda: 0.5)]
+            [0.075, 0.15, 0.3]
         """
         for number in range(self.attempts - 1):
             yield min(self.most_s, self.first_s * self.factor**number) * (0.5 + 0.5 * draw())
