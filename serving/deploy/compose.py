@@ -84,7 +84,7 @@ def _serving(plan: Plan, models: str) -> dict[str, Any]:
     return {
         "image": plan.image,
         "entrypoint": ["/usr/bin/tensorflow_model_server"],
-        "command": server_arguments(plan),
+        "command": [argument.replace("$", "$$") for argument in server_arguments(plan)],
         "user": f"{USER}:{USER}",
         "init": True,
         **_locked_down(),

@@ -62,7 +62,7 @@ def _inference_service(plan: Plan) -> Document:
     predictor["volumes"] = [{"name": "config", "configMap": {"name": f"{plan.name}-config"}}]
     predictor["model"] = model
     annotations = {
-        "serving.kserve.io/deploymentMode": "RawDeployment",
+        "serving.kserve.io/deploymentMode": "Standard",
         "serving.kserve.io/autoscalerClass": "hpa",
     }
     data = {
@@ -104,8 +104,8 @@ def _comments(plan: Plan) -> dict[Path, str]:
             "metadata",
             "annotations",
             "serving.kserve.io/deploymentMode",
-        ): "A plain Deployment with an autoscaler; "
-        "needs no Knative. KServe 0.16 and later also call it Standard.",
+        ): "A plain Deployment, without Knative. "
+        "KServe before 0.16 calls it RawDeployment; later ones take `scaleMetric: cpu` with this name alone.",
         (
             *model,
             "args",

@@ -192,7 +192,8 @@ def _deployment(plan: Plan) -> Document:
     deployment |= {
         "revisionHistoryLimit": 5,
         "minReadySeconds": 5,
-        "progressDeadlineSeconds": config.start_s + 120,
+        # A pod that copies from a bucket first waits for that, as long again.
+        "progressDeadlineSeconds": config.start_s * (2 if plan.bucket else 1) + 120,
         "strategy": strategy,
         "selector": {"matchLabels": dict(plan.selector)},
         "template": {

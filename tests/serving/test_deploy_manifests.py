@@ -289,6 +289,22 @@ def test_kserve_takes_the_model_from_where_it_is():
     assert "runtimeVersion" not in model or model["runtimeVersion"] == "2.20.0"
 
 
+def test_kserve_scales_by_cpu_in_the_one_mode_that_can():
+    """From inference_service_validation.go: Standard and hpa, or `scaleMetric: cpu` is refused."""
+    one = objects(rendered({}, "kserve"))["InferenceService"]
+    annotations = one["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"
+    assert annotations["serving.kserve.io/autoscalerClass"] == "hpa"
+    assert one["spec"]["predictor"]["scaleMetric"] == "cpu"
+
+
+def test_compose_reads_a_dollar_as_it_was_given():
+    section = {"arguments": ["--grpc_socket_path=/tmp/$A"]}
+    command = yaml.safe_load(rendered(section, "compose")["compose.yaml"])["services"]["serving"]["command"]
+    assert command[-1] == "--grpc_socket_path=/tmp/$$A"
+    assert container(rendered(section, "kubernetes"))["args"][-1] == "--grpc_socket_path=/tmp/$A"
+
+
 def test_a_model_s_name_is_kept_in_requests_and_made_fit_for_kubernetes():
     texts = rendered({}, "kserve", model="Late_Flights.v2")
     one = objects(texts)["InferenceService"]
