@@ -25,13 +25,16 @@ class HttpConnection(asyncio.Protocol):
     Args:
         requests: Whole requests, sent in turn.
         first: Which of them is sent first.
+
+    Attributes:
+        status: Of the last answer; 0 where there was none.
     """
 
     def __init__(self, requests: list[bytes], first: int) -> None:
         self._requests, self._next = requests, first
         self._held = bytearray()
         self._needed = -1
-        self._good = False
+        self.status = 0
         self._done: asyncio.Future[bool] | None = None
         self._transport: Any = None
 
@@ -45,15 +48,16 @@ class HttpConnection(asyncio.Protocol):
             if end < 0:
                 return
             head = bytes(self._held[:end]).lower()
-            self._good = head.split(b" ", 2)[1] == b"200"
+            self.status = int(head.split(b" ", 2)[1])
             self._needed = end + 4 + int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
         if len(self._held) >= self._needed and self._done is not None:
             self._held.clear()
             self._needed = -1
             done, self._done = self._done, None
-            done.set_result(self._good)
+            done.set_result(self.status == 200)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.status = 0
         if self._done is not None:
             self._done.set_result(False)
 

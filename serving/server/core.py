@@ -25,6 +25,7 @@ __all__ = ["Answer", "Core", "Settings"]
 Array = np.ndarray[Any, Any]
 
 _MOST_BATCHERS = 64
+_SMOOTHING = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Settings:
         warmup_iterations: How often each warm-up request is run, >= 1.
         max_in_flight: Most computations that are read, wait or run at the same time, over all models and
             doors, >= 1; more are refused before they are read.
+        busy_in_flight: From so many on, more are refused while answers take longer than `busy_s`: a queue
+            that grows any longer would only make everyone wait.
+        busy_s: Seconds that answers may take, smoothed over the last ones, > 0.
     """
 
     manager: ManagerSettings = field(default_factory=ManagerSettings)
@@ -59,6 +63,8 @@ class Settings:
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1
     max_in_flight: int = 1024
+    busy_in_flight: int = 64
+    busy_s: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Core:
         self._threads = ThreadPoolExecutor(workers or self.settings.limits.in_flight, "run")
         self._reloading = asyncio.Lock()
         self._in_flight = 0
+        self._usual_s = 0.0
 
     @property
     def manager(self) -> Manager:
@@ -128,17 +135,21 @@ class Core:
             ServingError: UNAVAILABLE, if there are too many already: what is refused unread costs next to
                 nothing, so that the accepted ones keep their time.
         """
-        if self._in_flight >= self.settings.max_in_flight:
+        limit = self.settings.max_in_flight
+        if self._usual_s > self.settings.busy_s:
+            limit = min(limit, self.settings.busy_in_flight)
+        if self._in_flight >= limit:
             raise ServingError(
                 Code.UNAVAILABLE,
-                f"the server must not take on more than {self.settings.max_in_flight} requests at once. "
-                f"Received: one more",
+                f"the server must not take on more than {limit} requests at once. Received: one more",
             )
         self._in_flight += 1
+        start = time.monotonic()
         try:
             yield
         finally:
             self._in_flight -= 1
+            self._usual_s += _SMOOTHING * (time.monotonic() - start - self._usual_s)
 
     def resolve(self, spec: ModelSpec) -> Lease:
         """Hold the version that `spec` names while it is in use.

@@ -91,6 +91,8 @@ FLAGS: tuple[Flag, ...] = (
     _own("allow_ops", "str", "", "Operators that read or write files or run Python, and are allowed: A,B."),
     _own("check_sums", "bool", True, "Compare files with manifest.json where a version has one."),
     _own("run_threads", "int", 0, "Runs at the same time; 0: one for each core."),
+    _own("max_in_flight", "int", 1024, "Requests taken on at once; more get 503 or UNAVAILABLE."),
+    _own("busy_in_flight", "int", 64, "The same while answers take longer than 0.1 s."),
     _own("drain_delay_seconds", "float", 0.0, "Seconds between not ready and closing, on SIGTERM."),
     _own("drain_seconds", "float", 30.0, "Seconds that requests in flight are given then."),
     _void("enable_model_warmup", "bool", True, "a version always has to answer before it is served"),
