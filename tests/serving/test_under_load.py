@@ -194,15 +194,14 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(core: Core) -> int:
     """Enter until the core refuses; returns how many it took on."""
-    with ExitStack() as stack:
-        for taken in range(100):
-            try:
-                stack.enter_context(core.admitted())
-            except ServingError as error:
-                assert error.code is Code.UNAVAILABLE
-                assert f"must not take on more than {taken} requests at once" in error.message
-                return taken
-    return 100
+    taken = 0
+    with ExitStack() as stack, pytest.raises(ServingError, match="must not take on more than") as caught:
+        while taken < 100:
+            stack.enter_context(core.admitted())
+            taken += 1
+    assert caught.value.code is Code.UNAVAILABLE
+    assert f"more than {taken} requests at once. Received: one more" in caught.value.message
+    return taken
 
 
 def test_a_busy_server_takes_on_no_more_than_keeps_answers_quick():
