@@ -18,7 +18,7 @@ DATA_PATTERNS = [f"**/*.{kind}" for kind in ("html", "j2", "css", "js", "json", 
 
 # The sections of requirements.in that a user may ask for; `base` is always installed, and `bootstrap` serves
 # scripts/setup.sh alone.
-EXTRAS = ("lite", "serving", "pipeline", "kubeflow", "dev")
+EXTRAS = ("lite", "client", "serving", "pipeline", "kubeflow", "dev")
 
 
 def find_room_packages() -> list[str]:

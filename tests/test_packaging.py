@@ -24,7 +24,7 @@ def read_requirement_names(extra: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("extra", ["", "lite"])
+@pytest.mark.parametrize("extra", ["", "lite", "client"])
 def test_light_installs_ask_for_no_tensorflow(extra: str) -> None:
     names = read_requirement_names(extra)
     assert names, "the extra is empty or unknown"
@@ -32,7 +32,7 @@ def test_light_installs_ask_for_no_tensorflow(extra: str) -> None:
 
 
 def test_all_is_every_extra_but_dev() -> None:
-    parts = [read_requirement_names(extra) for extra in ("lite", "serving", "pipeline", "kubeflow")]
+    parts = [read_requirement_names(extra) for extra in ("lite", "client", "serving", "pipeline", "kubeflow")]
     assert read_requirement_names("all") == set().union(*parts)
 
 
