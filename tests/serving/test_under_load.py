@@ -192,16 +192,20 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def enter(core: Core, stack: ExitStack, taken: list[None]) -> None:
+    for _ in range(100):
+        stack.enter_context(core.admitted())
+        taken.append(None)
+
+
 def refused(core: Core) -> int:
     """Enter until the core refuses; returns how many it took on."""
-    taken = 0
+    taken: list[None] = []
     with ExitStack() as stack, pytest.raises(ServingError, match="must not take on more than") as caught:
-        while taken < 100:
-            stack.enter_context(core.admitted())
-            taken += 1
+        enter(core, stack, taken)
     assert caught.value.code is Code.UNAVAILABLE
-    assert f"more than {taken} requests at once. Received: one more" in caught.value.message
-    return taken
+    assert f"more than {len(taken)} requests at once. Received: one more" in caught.value.message
+    return len(taken)
 
 
 def test_a_busy_server_takes_on_no_more_than_keeps_answers_quick():
