@@ -22,8 +22,8 @@ def bill_of_materials() -> dict[str, Any]:
             "version": item.version,
             "purl": f"pkg:pypi/{name}@{item.version}",
         }
-        if licence := item.metadata.get("License-Expression"):
-            entry["licenses"] = [{"expression": licence}]
+        if licences := item.metadata.get_all("License-Expression"):
+            entry["licenses"] = [{"expression": licences[0]}]
         found.setdefault(name, entry)
     python = ".".join(map(str, sys.version_info[:3]))
     return {

@@ -1,6 +1,6 @@
 """The `kubeflow` and `metadata` sections: where steps run on a cluster, and where metadata lies."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,15 +34,18 @@ class MetadataConfig(Section):
     password_env: _EnvName = "HEADRACE_METADATA_PASSWORD"
     password_file: str | None = None
 
-    @model_validator(mode="after")
-    def _holds_no_password(self) -> "MetadataConfig":
-        address = (self.url or "").partition("://")[2].rpartition("@")[0]
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_password(cls, raw: Any) -> Any:
+        # Before the pattern, whose message would repeat the URL.
+        url = raw.get("url") if isinstance(raw, dict) else None
+        address = str(url or "").partition("://")[2].rpartition("@")[0]
         if ":" in address:
             raise ValueError(
                 "`metadata.url` must not hold the password; give it in `metadata.password_env` or "
                 f"`metadata.password_file`. Received: a URL with one, of user {address.partition(':')[0]}"
             )
-        return self
+        return raw
 
 
 class GpuConfig(Section):

@@ -3,7 +3,7 @@
 #   docker build -f kubeflow/images/gpu.Dockerfile -t headrace:0.1.0-gpu .
 #
 # The driver comes from the machine, through NVIDIA's container toolkit. gpu.lock holds what
-# tensorflow[and-cuda] adds to tensorflow, as `make lock` writes it.
+# tensorflow[and-cuda] adds to tensorflow: `uv pip compile --generate-hashes`, its nvidia-* entries.
 ARG BASE=debian:trixie-slim
 ARG HEADRACE=headrace:0.1.0
 
