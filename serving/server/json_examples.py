@@ -10,8 +10,9 @@ import orjson
 from tensorflow.core.example import example_pb2
 
 from .errors import Code, ServingError
-from .json_tensors import Request, decoded_base64, is_base64
+from .json_tensors import Request
 from .json_text import quote, type_name
+from .json_values import decoded_base64, is_base64
 
 __all__ = ["example_messages", "merged_examples", "write_classes", "write_values"]
 
@@ -102,9 +103,29 @@ def _example(value: Any) -> Any:
         except (UnicodeEncodeError, ValueError) as error:
             raise _invalid("the name of a feature must be UTF-8") from error
         feature.SetInParent()
-        for item in content if isinstance(content, list) else [content]:
-            _add(item, name, feature)
+        if not isinstance(content, list):
+            _add(content, name, feature)
+        elif not _add_all(content, feature):
+            for item in content:
+                _add(item, name, feature)
     return example
+
+
+def _add_all(values: list[Any], feature: Any) -> bool:
+    """Put values into a feature at once, if they are all of one kind and fit it."""
+    types = set(map(type, values))
+    if types == {str}:
+        feature.bytes_list.value.extend([value.encode("utf-8", "surrogateescape") for value in values])
+    elif types == {int} and max(values) < 2**63:
+        feature.int64_list.value.extend(values)
+    elif types == {float}:
+        sizes = np.abs(np.asarray(values))
+        if ((sizes > _MAX_FLOAT) & np.isfinite(sizes)).any():
+            return False
+        feature.float_list.value.extend(values)
+    else:
+        return False
+    return True
 
 
 def _add(value: Any, name: str, feature: Any) -> None:

@@ -60,7 +60,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise ServingError(Code.INVALID_ARGUMENT, "JSON Parse error: The document is empty")
     try:
         document = orjson.loads(body)
-        if any(body.count(name) > 1 for name in _MEMBERS):
+        if _repeats(body):
             document = _again(body)
     except orjson.JSONDecodeError:
         document = _again(body.removeprefix(_BOM))
@@ -112,24 +112,42 @@ def _decimal(value: float) -> str:
 
 def _again(body: bytes) -> Any:
     """Read what orjson refused, or what it reads in another way."""
-    if len(body) <= _SLOW_UP_TO:
-        return _Parser(body).document()
+    small = len(body) <= _SLOW_UP_TO
     paired = _PAIRED.match(body)
     if paired is not None and paired.end() < len(body):
+        if small:
+            return _Parser(body).document()
         raise _fault("The surrogate pair in string is invalid.", paired.end())
     try:
         return json.loads(
             body.decode("utf-8", "surrogateescape"),
             parse_int=_integer,
             parse_float=_finite,
-            object_pairs_hook=lambda pairs: dict(reversed(pairs)),
+            object_pairs_hook=_first_of_each if _repeats(body) else None,
         )
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError, ServingError) as error:
+        if small:
+            return _Parser(body).document()
+        raise _as_fault(error) from error
+
+
+def _repeats(body: bytes) -> bool:
+    return any(body.count(name) > 1 for name in _MEMBERS)
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(reversed(pairs))
+
+
+def _as_fault(error: Exception) -> ServingError:
+    """Return what the standard library found wrong, in RapidJSON's words."""
+    if isinstance(error, json.JSONDecodeError):
         known = (text for start, text in _FAULTS if error.msg.startswith(start))
         at = len(error.doc[: error.pos].encode("utf-8", "surrogateescape"))
-        raise _fault(next(known, "Invalid value."), at) from error
-    except RecursionError as error:
-        raise _fault("Terminate parsing due to Handler error.", 0) from error
+        return _fault(next(known, "Invalid value."), at)
+    if isinstance(error, ServingError):
+        return error
+    return _fault("Terminate parsing due to Handler error.", 0)
 
 
 def _fault(text: str, at: int) -> ServingError:
