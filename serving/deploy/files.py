@@ -13,8 +13,11 @@ from headrace.data.errors import ConfigError, EnvironmentProblem
 
 __all__ = ["LEDGER", "Written", "write_files"]
 
-LEDGER = ".rendered.json"
-"""File that remembers what was written, to tell edits from older renderings."""
+LEDGER = ".rendered"
+"""File that remembers what was written, to tell edits from older renderings.
+
+JSON, but not by its name: kubectl applies every .json and .yaml in a folder, hidden or not.
+"""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from .config import BucketModels
-from .kubernetes import config_map, metadata, once, pod_annotations, service_account
+from .kubernetes import config_map, once, pod_annotations, service_account
+from .objects import metadata
 from .plan import Plan
 from .pod import container_security, pod_security, probes, resources, spread
 from .server_files import CONFIG_FOLDER, server_arguments, server_files

@@ -3,19 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
 
 from .bucket import SCRIPT
 from .config import VolumeModels
+from .network import network_policy
+from .objects import Object, metadata
 from .plan import GRPC_PORT, REST_PORT, Plan
 from .pod import CONTAINER, container_security, pod_security, pod_spec
 from .server_files import METRICS_PATH, MODELS_FOLDER, server_files
 from .yaml_text import Document, Path
 
-__all__ = ["config_map", "kubernetes_documents", "metadata", "once", "pod_annotations", "service_account"]
-
-Object = dict[str, Any]
+__all__ = ["config_map", "kubernetes_documents", "once", "pod_annotations", "service_account"]
 
 
 def kubernetes_documents(plan: Plan) -> dict[str, list[Document]]:
@@ -25,7 +23,7 @@ def kubernetes_documents(plan: Plan) -> dict[str, list[Document]]:
     files["30-deployment.yaml"] = [_deployment(plan)]
     files["40-service.yaml"] = [_service(plan)]
     files["50-availability.yaml"] = [*_autoscaler(plan), _disruption_budget(plan)]
-    files["60-network-policy.yaml"] = [_network_policy(plan)]
+    files["60-network-policy.yaml"] = [network_policy(plan)]
     return files
 
 
@@ -44,14 +42,6 @@ def once(plan: Plan) -> dict[str, list[Document]]:
     if isinstance(models, VolumeModels) and models.access_mode != "ReadOnlyMany":
         files["by-hand/upload.yaml"] = [_upload_pod(plan, models)]
     return files
-
-
-def metadata(plan: Plan, name: str, **more: Any) -> Object:
-    """Return an object's metadata."""
-    found: Object = {"name": name}
-    if plan.config.namespace:
-        found["namespace"] = plan.config.namespace
-    return {**found, "labels": dict(plan.labels), **more}
 
 
 def _namespace(plan: Plan) -> Document:
@@ -113,19 +103,28 @@ def _upload_pod(plan: Plan, models: VolumeModels) -> Document:
         "volumeMounts": [mount],
     }
     claim = {"claimName": models.claim or f"{plan.name}-models"}
+    spec: Object = {
+        "serviceAccountName": plan.name,
+        "automountServiceAccountToken": False,
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": 3600,
+        "securityContext": pod_security(),
+        "containers": [container],
+        "volumes": [{"name": "models", "persistentVolumeClaim": claim}],
+    }
+    comments: dict[Path, str] = {}
+    if models.access_mode == "ReadWriteOnce":
+        term = {
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": dict(plan.selector)},
+        }
+        spec["affinity"] = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        comments["spec", "affinity"] = "Only the server's node mounts the volume."
     data = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {**metadata(plan, name), "labels": labels},
-        "spec": {
-            "serviceAccountName": plan.name,
-            "automountServiceAccountToken": False,
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": 3600,
-            "securityContext": pod_security(),
-            "containers": [container],
-            "volumes": [{"name": "models", "persistentVolumeClaim": claim}],
-        },
+        "spec": spec,
     }
     where = f"-n {plan.config.namespace} " if plan.config.namespace else ""
     folder = f"{MODELS_FOLDER}/{plan.model}"
@@ -136,7 +135,7 @@ def _upload_pod(plan: Plan, models: VolumeModels) -> Document:
         f"kubectl {where}cp {plan.model}/1 {name}:{folder}/.incoming\n"
         f"kubectl {where}exec {name} -- mv {folder}/.incoming {folder}/1"
     )
-    return data, {(): head}
+    return data, {(): head, **comments}
 
 
 def _copying(plan: Plan) -> list[Document]:
@@ -315,73 +314,3 @@ def _disruption_budget(plan: Plan) -> Document:
     }
     comment = "Not minAvailable: with one replica that would keep its node from ever being drained."
     return data, {("spec", "maxUnavailable"): comment}
-
-
-def _network_policy(plan: Plan) -> Document:
-    ports = [{"protocol": "TCP", "port": GRPC_PORT}, {"protocol": "TCP", "port": REST_PORT}]
-    ingress: list[Object] = [
-        {"from": _callers(plan), "ports": ports},
-        {
-            "from": [{"namespaceSelector": _by_name(plan.config.monitoring.namespace)}],
-            "ports": [{"protocol": "TCP", "port": REST_PORT}],
-        },
-    ]
-    spec: Object = {
-        "podSelector": {"matchLabels": dict(plan.selector)},
-        "policyTypes": ["Ingress", "Egress"],
-        "ingress": ingress,
-        "egress": _egress(plan),
-    }
-    data = {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(plan, plan.name),
-        "spec": spec,
-    }
-    comments: dict[Path, str] = {
-        ("spec", "ingress", 0): "Whoever reaches gRPC can also make the server load other models "
-        "(HandleReloadConfigRequest): deploy.access.namespaces says who may, beside this namespace.",
-        ("spec", "ingress", 1): "Prometheus.",
-        ("spec", "egress"): "The bucket, and nothing else." if plan.bucket else "The server calls nobody.",
-    }
-    return data, comments
-
-
-def _callers(plan: Plan) -> list[Object]:
-    access, service = plan.config.access, plan.config.service
-    callers: list[Object] = [{"podSelector": {}}]
-    if "*" in access.namespaces:
-        callers = [{"namespaceSelector": {}}]
-    else:
-        callers += [{"namespaceSelector": _by_name(name)} for name in access.namespaces]
-    if service.type != "ClusterIP":
-        ranges = service.source_ranges or ("0.0.0.0/0", "::/0")
-        callers += [{"ipBlock": {"cidr": cidr}} for cidr in ranges]
-    return callers
-
-
-def _egress(plan: Plan) -> list[Object]:
-    models = plan.bucket
-    if models is None:
-        return []
-    port = 443
-    if models.endpoint:
-        parts = urlsplit(models.endpoint)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    rules: list[Object] = [
-        {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
-        {"ports": [{"protocol": "TCP", "port": port}]},
-    ]
-    if models.secret is None:  # the cloud's metadata services, which give the pod its identity
-        for address, number in (("169.254.169.254", 80), ("169.254.169.252", 988), ("169.254.170.23", 80)):
-            rules.append(
-                {
-                    "to": [{"ipBlock": {"cidr": f"{address}/32"}}],
-                    "ports": [{"protocol": "TCP", "port": number}],
-                }
-            )
-    return rules
-
-
-def _by_name(name: str) -> Object:
-    return {"matchLabels": {"kubernetes.io/metadata.name": name}}

@@ -185,7 +185,10 @@ def _volumes(plan: Plan) -> list[Mapping[str, Any]]:
         volumes += bucket_volumes(plan, models)
     else:
         claim = models.claim or f"{plan.name}-models"
-        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        source: dict[str, Any] = {"claimName": claim}
+        if models.access_mode == "ReadOnlyMany":
+            source["readOnly"] = True
+        volumes.append({"name": "models", "persistentVolumeClaim": source})
     return [*volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
 
 

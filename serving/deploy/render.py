@@ -9,7 +9,8 @@ from .alerts import rule_groups, rules_document
 from .compose import compose_documents
 from .dashboard import dashboard_text
 from .kserve import kserve_documents
-from .kubernetes import kubernetes_documents, metadata
+from .kubernetes import kubernetes_documents
+from .objects import metadata
 from .plan import Plan
 from .server_files import METRICS_PATH, server_files
 from .yaml_text import Document, yaml_text

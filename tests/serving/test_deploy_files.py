@@ -33,6 +33,14 @@ def test_files_are_written_once(tmp_path):
     assert stat.S_IMODE((folder / "a.yaml").stat().st_mode) == 0o644
 
 
+def test_kubectl_does_not_take_the_ledger_for_a_manifest(tmp_path):
+    """`kubectl apply -f FOLDER` reads every file of these kinds, also hidden ones."""
+    write_files(tmp_path, TEXTS)
+    assert {path.name for path in tmp_path.iterdir() if path.suffix in (".json", ".yaml", ".yml")} == {
+        "a.yaml"
+    }
+
+
 def test_a_later_rendering_replaces_and_removes_its_own_files(tmp_path):
     write_files(tmp_path, TEXTS)
     (tmp_path / "mine.yaml").write_text("mine: 1\n", encoding="utf-8")

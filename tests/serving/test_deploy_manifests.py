@@ -122,6 +122,7 @@ def box_resources(pod: dict[str, Any]) -> set[bool]:
 def test_deleting_a_deployment_deletes_neither_versions_nor_other_models(section, target):
     texts = rendered(section, target)
     top = {name: text for name, text in texts.items() if "/" not in name}
+    assert all(name.endswith(".yaml") for name in top)  # kubectl reads them all
     assert {"Namespace", "PersistentVolumeClaim", "Pod"}.isdisjoint(objects(top))
     lasting = objects({name: text for name, text in texts.items() if name.startswith("once/")})
     assert ("Namespace" in lasting) == (section.get("namespace", "serving") is not None)
@@ -191,6 +192,10 @@ def test_one_replica_can_be_drained_and_is_not_scaled():
     assert found["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
     assert "minAvailable" not in found["PodDisruptionBudget"]["spec"]
+    (near,) = found["Pod"]["spec"]["affinity"]["podAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert near["labelSelector"]["matchLabels"] == found["Service"]["spec"]["selector"]
 
 
 def test_the_autoscaler_alone_sets_replicas():
