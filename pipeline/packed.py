@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
-from headrace.data.section import canonical_json
 
 from .config import RunConfig, load_config, override_config, parse_config, place_config
 from .store import prepare_folder
@@ -46,13 +45,15 @@ class PackedConfig:
 
 
 def pack(packed: PackedConfig) -> str:
-    """Return a packed config; equal configs give equal text.
+    """Return a packed config; the same config gives the same text.
 
     >>> unpack(pack(PackedConfig("demo", {"seed": 1}))).raw
     {'seed': 1}
     """
     plain = {"stem": packed.stem, "config": packed.raw, "files": packed.files}
-    return PREFIX + base64.urlsafe_b64encode(gzip.compress(canonical_json(plain).encode(), mtime=0)).decode()
+    # Keys keep their order: that of the features is the order of the model's inputs and of the split's hash.
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return PREFIX + base64.urlsafe_b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def unpack(text: str) -> PackedConfig:

@@ -18,11 +18,17 @@ RAW = {
 
 def test_packing_is_the_same_every_time_and_opaque() -> None:
     text = pack(PackedConfig("demo", RAW, {"demo.schema.pbtxt": "é {{$}} ${HOME}"}))
-    assert text == pack(
-        PackedConfig("demo", dict(reversed(RAW.items())), {"demo.schema.pbtxt": "é {{$}} ${HOME}"})
-    )
+    assert text == pack(PackedConfig("demo", RAW, {"demo.schema.pbtxt": "é {{$}} ${HOME}"}))
     assert not set(text) & set(" {}$'\"\n\\")
     assert unpack(text).files == {"demo.schema.pbtxt": "é {{$}} ${HOME}"}
+
+
+def test_keys_keep_their_order() -> None:
+    # That of the features decides in which order columns are hashed, and thereby the split.
+    features = {"b": {"kind": "numeric"}, "a": {"kind": "numeric"}}
+    found = unpack(pack(PackedConfig("demo", {**RAW, "features": features}))).raw
+    assert list(found["features"]) == ["b", "a"]
+    assert list(found) == list(RAW)
 
 
 def test_relative_paths_start_at_the_root(tmp_path: Path) -> None:
