@@ -19,6 +19,7 @@ from headrace.data.errors import HeadraceError
 
 __all__ = [
     "FORBIDDEN_OPS",
+    "PRINT_TO_FILE",
     "ForbiddenOps",
     "SessionModel",
     "Signature",
@@ -26,6 +27,9 @@ __all__ = [
     "UnreadableModel",
     "read_ops",
 ]
+
+PRINT_TO_FILE = "PrintV2 to a file"
+"""Name given to a `PrintV2` that writes to a file; others write to the log."""
 
 FORBIDDEN_OPS = frozenset(
     {
@@ -37,7 +41,15 @@ FORBIDDEN_OPS = frozenset(
         "TextLineDataset", "TextLineDatasetV2", "TextLineReader", "TextLineReaderV2",
         "WholeFileReader", "WholeFileReaderV2", "WriteFile",
         "CreateSummaryFileWriter", "DatasetToTFRecord", "SaveDataset", "SaveDatasetV2", "LoadDataset",
-        "FileSystemSetConfiguration", "DebugNumericSummary",
+        "FileSystemSetConfiguration", "CalibrationStatisticsSaver", "DistributedSave", "DumpTensor",
+        "CSVDataset", "CSVDatasetV2", "ExperimentalCSVDataset", "ExperimentalDatasetToTFRecord",
+        "LMDBDataset", "LMDBReader", "ExperimentalLMDBDataset", "ExperimentalMatchingFilesDataset",
+        "SqlDataset", "ExperimentalSqlDataset", "CreateSummaryDbWriter", "RecordInput",
+        "SnapshotDataset", "SnapshotDatasetV2", "SnapshotDatasetReader", "SnapshotNestedDatasetReader",
+        "SnapshotChunkDataset", "ListSnapshotChunksDataset",
+        "GenerateVocabRemapping", "LoadAndRemapMatrix",
+        "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNanCount",
+        "DebugNumericSummary", "DebugNumericSummaryV2", PRINT_TO_FILE,
     }
 )  # fmt: skip
 """Operators that read or write files of the request's choosing, or run Python."""
@@ -257,10 +269,15 @@ def _read(path: str) -> Any:
 
 def _ops(message: Any) -> frozenset[str]:
     graphs = [meta.graph_def for meta in message.meta_graphs]
-    nodes = [node.op for graph in graphs for node in graph.node]
-    return frozenset(
-        nodes + [node.op for graph in graphs for f in graph.library.function for node in f.node_def]
-    )
+    nodes = [node for graph in graphs for node in graph.node]
+    nodes += [node for graph in graphs for f in graph.library.function for node in f.node_def]
+    return frozenset(map(_op, nodes))
+
+
+def _op(node: Any) -> str:
+    if node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:"):
+        return PRINT_TO_FILE
+    return str(node.op)
 
 
 def _infos(found: Mapping[str, Any]) -> dict[str, TensorInfo]:

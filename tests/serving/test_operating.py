@@ -214,12 +214,21 @@ def save(path: Path, function: Callable[[Any], Any]) -> None:
     )
 
 
+def printed(stream: Any) -> Callable[[Any], Any]:
+    def function(x: Any) -> Any:
+        with tf.control_dependencies([tf.print("row", output_stream=stream)]):
+            return {"y": tf.identity(x)}
+
+    return function
+
+
 @pytest.mark.parametrize(
     ("function", "op"),
     [
         (lambda x: {"y": tf.map_fn(tf.io.read_file, x)}, "ReadFile"),
         (lambda x: {"y": tf.io.matching_files(x)}, "MatchingFiles"),
         (lambda x: {"y": tf.numpy_function(lambda v: v, [x], tf.string)}, "PyFunc"),
+        (printed("file:///tmp/absent/x"), "PrintV2 to a file"),
     ],
 )
 def test_models_that_touch_files_or_run_python_are_refused_by_name(tmp_path, function, op):
@@ -236,6 +245,12 @@ def test_models_that_touch_files_or_run_python_are_refused_by_name(tmp_path, fun
             str(tmp_path / "m"), "--max_num_load_retries=0", f"--allow_ops=ReadFile,{op}"
         ) as server:
             assert names(server) == {"m": [1]}
+
+
+def test_models_that_write_to_the_log_are_served(tmp_path):
+    save(tmp_path / "m" / "1", printed(tf.compat.v1.logging.info))
+    with operated(str(tmp_path / "m")) as server:
+        assert names(server) == {"m": [1]}
 
 
 def test_files_that_are_not_what_the_manifest_says_are_refused(models, tmp_path):
