@@ -156,9 +156,7 @@ def _container(plan: Plan) -> tuple[dict[str, Any], dict[Path, str]]:
         ],
     }
     comments |= {
-        (
-            "command",
-        ): "Not the image's entry point: its shell would be process 1, and it sets a model of its own.",
+        ("command",): "Not the image's entry point, a shell script that names a model of its own.",
         ("args",): "headrace serve takes the same command line and the same files.",
         ("resources",): "Equal requests and limits (class Guaranteed): memory is needed twice while versions "
         "change, and the thread pools above are as large as the cores.",

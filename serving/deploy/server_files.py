@@ -77,8 +77,10 @@ def _models(plan: Plan) -> Mapping[str, Any]:
 def _batching(plan: Plan) -> Mapping[str, Any]:
     """Return the BatchingParameters: requests up to a bound are taken, and split into runs."""
     batching = plan.config.batching
+    # More than an empty queue holds would be refused as if it might be taken later.
+    most = max(batching.max_rows, min(_SPLIT_UP_TO, batching.max_rows * batching.max_waiting))
     return {
-        "max_batch_size": {"value": max(_SPLIT_UP_TO, batching.max_rows)},
+        "max_batch_size": {"value": most},
         "enable_large_batch_splitting": {"value": True},
         "max_execution_batch_size": {"value": batching.max_rows},
         "batch_timeout_micros": {"value": batching.timeout_us},

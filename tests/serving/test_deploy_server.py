@@ -130,8 +130,12 @@ def test_the_files_mean_what_the_config_says(tmp_path):
     texts = objects(rendered(section, "kubernetes"))["ConfigMap/flights-config"]["data"]
     found = parse_batching_parameters(texts["batching.config"])
     assert (found.batch_timeout_s, found.max_enqueued_batches, found.num_batch_threads) == (0.0005, 7, 3)
-    assert found.max_batch_size == 65_536
+    assert found.max_batch_size == 64 * 7  # what an empty queue holds
     assert "max_execution_batch_size {\n  value: 64\n}" in texts["batching.config"]
+    for rows, waiting, most in ((1024, 100, 65_536), (100_000, 1, 100_000), (10, 1, 10)):
+        section = {"batching": {"max_rows": rows, "max_waiting": waiting}}
+        wide = objects(rendered(section, "kubernetes"))["ConfigMap/flights-config"]["data"]["batching.config"]
+        assert parse_batching_parameters(wide).max_batch_size == most
     (tmp_path / "monitoring").write_text(texts["monitoring.config"], encoding="utf-8")
     monitoring = read_monitoring(str(tmp_path / "monitoring"))
     assert (monitoring.enabled, monitoring.path) == (True, "/monitoring/prometheus/metrics")
