@@ -153,8 +153,8 @@ class BatchingConfig(Section):
     Attributes:
         enabled: Whether it does; "auto" leaves it out where rows hold lists of any length, which TensorFlow
             Serving cannot stack.
-        max_rows: Most rows in a run, in [1, 100000]. A larger request is split, if it has at most `max_waiting`
-            times as many and at most 65,536.
+        max_rows: Most rows in a run, in [1, 100000]. A larger request is split, if it has at most
+            `max_waiting` times as many and at most 65,536.
         timeout_us: Microseconds that a batch waits to fill, >= 0. On CPUs 0 is often best.
         max_waiting: Batches that may wait; more requests are refused as UNAVAILABLE, >= 1.
     """
