@@ -146,7 +146,7 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
 
 def _client(options: PredictOptions) -> Any:
     from headrace.serving.client.address import is_url
-    from headrace.serving.client.connecting import connect
+    from headrace.serving.client.connecting import connect, is_saved_model
 
     settings: dict[str, Any] = {
         "labels": options.labels or None,
@@ -164,6 +164,11 @@ def _client(options: PredictOptions) -> Any:
             settings["tls"] = ClientTls(*files)
     elif any(files):
         raise ConfigError(f"certificates need a URL. Received: a model in {options.model}")
+    elif is_saved_model(options.model):
+        from headrace.serving.server.quiet import import_quietly
+
+        import_quietly()
+        settings["signature"] = options.signature
     return connect(options.model, **settings)
 
 

@@ -7,7 +7,7 @@ from headrace.data.errors import ConfigError
 
 from .address import is_url, parse_url
 
-__all__ = ["connect"]
+__all__ = ["connect", "is_saved_model"]
 
 
 def connect(target: str | Path, **settings: Any) -> Any:
@@ -30,17 +30,25 @@ def connect(target: str | Path, **settings: Any) -> Any:
         from .rest_clients import RestClient
 
         return RestClient(str(target), **settings)
-    folder = Path(target)
-    if any(folder.glob("model.tflite")) or any(folder.glob("[0-9]*/model.tflite")):
-        from .lite_client import LiteClient
-
-        return LiteClient(folder, **settings)
-    if any(folder.glob("saved_model.pb")) or any(folder.glob("[0-9]*/saved_model.pb")):
+    if is_saved_model(target):
         from .saved_model_client import SavedModelClient
 
-        return SavedModelClient(folder, **settings)
+        return SavedModelClient(target, **settings)
+    if _holds(target, "model.tflite"):
+        from .lite_client import LiteClient
+
+        return LiteClient(target, **settings)
     raise ConfigError(
         "a bundle must be a folder with model.tflite or saved_model.pb, or hold versions of one, or a URL. "
         f"Received: {target}",
         "http://HOST:8501/v1/models/MODEL or grpc://HOST:8500/MODEL",
     )
+
+
+def is_saved_model(target: str | Path) -> bool:
+    """Tell whether a folder is a SavedModel, or holds versions of one: TensorFlow answers for it."""
+    return _holds(target, "saved_model.pb")
+
+
+def _holds(target: str | Path, file: str) -> bool:
+    return any(any(Path(target).glob(pattern)) for pattern in (file, f"[0-9]*/{file}"))

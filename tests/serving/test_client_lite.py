@@ -1,5 +1,6 @@
 """One model behind every client: bundle, SavedModel in the process, REST and gRPC give the same results."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -8,13 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import tensorflow as tf
 
+from headrace.components.models.output import Output
 from headrace.components.parity.tolerance import TOLERANCE, max_relative_difference
 from headrace.components.quantization.lite import convert_float
+from headrace.components.training.signatures import save_module, transformed_module
 from headrace.data.errors import ConfigError
 from headrace.serving.client import LiteClient, SavedModelClient, connect
 from headrace.serving.columns import InvalidRow
+from headrace.serving.images import encode_png
 from headrace.serving.raw import raw_columns
 from headrace.serving.session import SessionModel
 from tests.components.trained_model import Trained, trained
@@ -95,6 +101,44 @@ def test_parts_progress_and_places_are_those_of_the_other_clients(made: Trained,
     with pytest.raises(InvalidRow, match=r"must be given. Received: none for .*'month'"):
         client.predict([{"distance": 1.0}], complete=True)
     assert client.columns()["month"] == "int"
+
+
+def test_pictures_are_paths_bytes_or_arrays(tmp_path: Path) -> None:
+    features = {"features": [{"name": "photo", "role": "image", "width": 12, "shape": [2, 2, 3]}]}
+    mean = transformed_module(
+        lambda x: tf.reduce_mean(x["photo"], axis=[1, 2, 3], keepdims=False)[:, tf.newaxis],
+        features,
+        Output("regression"),
+        [],
+    )
+    save_module(mean, str(tmp_path / "module"))
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "model.tflite").write_bytes(convert_float(str(tmp_path / "module")))
+    (bundle / "labels.json").write_text(json.dumps({"name": "y", "task": "regression", "classes": None}))
+    picture = {"name": "photo", "op": "picture", "column": "photo", "height": 2, "width": 2, "channels": 3}
+    picture |= {"fit": "stretch", "antialias": True, "pixels": None, "subtract": [0] * 3, "divide": [1] * 3}
+    sidecar = {
+        "schema_version": 1,
+        "hash": {"function": "siphash-2-4", "key": [1, 2]},
+        "joiner": "|",
+        "columns": [{"name": "photo", "type": "image"}],
+        "outputs": [picture],
+    }
+    (bundle / "preprocessing.json").write_text(json.dumps(sidecar))
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    content = encode_png(pixels)
+    (tmp_path / "one.png").write_bytes(content)
+    client = LiteClient(bundle)
+    packed = {"b64": base64.b64encode(content).decode()}
+    forms = [tmp_path / "one.png", str(tmp_path / "one.png"), content, pixels, packed]
+    assert client.predict(forms).values.tolist() == [pixels.mean()] * len(forms)
+    assert client.predict([{"photo": form} for form in forms]).values.tolist() == [pixels.mean()] * len(forms)
+    assert client.predict(np.stack([pixels, pixels]))[1].value == pixels.mean()
+    table = pa.table({"photo": pa.array([content, None], pa.binary())})
+    assert client.predict(table).values.tolist() == [pixels.mean(), 0.0]
+    with pytest.raises(InvalidRow, match=r"whole JPEG or PNG file. Received: .* \(row 1, column 'photo'\)"):
+        client.predict([content, content[:-9]])
 
 
 def test_the_bundle_decides_by_its_labels(push: Path) -> None:
