@@ -7,13 +7,14 @@ from pathlib import Path
 from headrace.data.errors import ConfigError
 from headrace.serving.deploy.config import VolumeModels
 from headrace.serving.deploy.files import Written, write_files
-from headrace.serving.deploy.plan import Plan, make_plan
+from headrace.serving.deploy.plan import Plan, make_plan, peak_bytes
 from headrace.serving.deploy.render import Target, render
 
 from .config import RunConfig, column_plan, load_config
 
 __all__ = ["Rendered", "deployment_plan", "render_deployment", "report_lines"]
 
+_ENOUGH = 0.75  # of the memory may be taken by one version, Python included
 _RAGGED = "batching is off: rows hold lists of any length, which TensorFlow Serving cannot stack"
 
 
@@ -112,6 +113,7 @@ def report_lines(plan: Plan, rendered: Sequence[Rendered], config_path: str) -> 
     folder = plan.repository / plan.model
     if plan.versions:
         lines.append(f"{plan.model}: version {plan.versions[-1]} is the latest in {folder}")
+        lines += _memory_lines(plan, peak_bytes(folder / str(plan.versions[-1])))
     else:
         lines.append(f"{plan.model}: no version in {folder} yet; `headrace run {config_path}` pushes one")
     if not plan.batching:
@@ -119,3 +121,14 @@ def report_lines(plan: Plan, rendered: Sequence[Rendered], config_path: str) -> 
     for one in rendered:
         lines += [f"next: {remark}: {text}" if remark else f"next: {text}" for remark, text in one.next_steps]
     return lines
+
+
+def _memory_lines(plan: Plan, peak: int | None) -> list[str]:
+    """Return a warning where the memory may not do, by what the version took when it was checked."""
+    resources = plan.config.resources
+    if peak is None or peak <= _ENOUGH * resources.memory_bytes:
+        return []
+    return [
+        f"warning: deploy.resources.memory is {resources.memory}; the version took {peak / 2**20:,.0f} MiB when "
+        "it was checked, and while versions change there are two"
+    ]

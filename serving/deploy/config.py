@@ -76,6 +76,11 @@ class ResourcesConfig(Section):
         """Threads that the cores can feed."""
         return max(1, math.ceil(self.cpu))
 
+    @property
+    def memory_bytes(self) -> int:
+        """The memory in bytes."""
+        return int(self.memory[:-2]) << {"Mi": 20, "Gi": 30, "Ti": 40}[self.memory[-2:]]
+
 
 class VolumeModels(Section):
     """The model repository is a volume; on a single machine it is the push folder.

@@ -1,5 +1,6 @@
 """What is deployed: a model, its repository and the settings, resolved once for every target."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from headrace.data.errors import ConfigError
 
 from .config import BucketModels, DeployConfig
 
-__all__ = ["GRPC_PORT", "REST_PORT", "Plan", "make_plan", "pushed_versions"]
+__all__ = ["GRPC_PORT", "REST_PORT", "Plan", "make_plan", "peak_bytes", "pushed_versions"]
 
 GRPC_PORT, REST_PORT = 8500, 8501
 """Ports inside the container, which are TensorFlow Serving's own."""
@@ -104,6 +105,23 @@ def pushed_versions(folder: Path) -> tuple[int, ...]:
         return ()
     found = (child.name for child in folder.iterdir() if child.is_dir() and child.name.isdecimal())
     return tuple(sorted(int(name) for name in found))
+
+
+def peak_bytes(folder: Path) -> int | None:
+    """Return the memory that a version took when the pipeline checked it, by its manifest.
+
+    Args:
+        folder: Folder of the version.
+
+    Returns:
+        Bytes, or None where that is not known.
+    """
+    try:
+        gates = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["gates"]
+        found = [int(gate["value"]) for gate in gates if gate["metric"] == "rss_bytes" and gate["value"]]
+    except (OSError, ValueError, KeyError, TypeError):  # another tool's version; it can be deployed as well
+        return None
+    return max(found, default=None)
 
 
 def _name_of(model: str) -> str:

@@ -1,5 +1,6 @@
 """`headrace deploy render`, from the command line."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from headrace.pipeline.config import load_config, parse_config
 from headrace.pipeline.deploy import deployment_plan
 from headrace.pipeline.identity import run_identity
 from headrace.serving.deploy.config import DeployConfig
+from headrace.serving.deploy.plan import peak_bytes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -76,6 +78,29 @@ def test_a_pushed_version_is_named(headrace, tmp_path):
         "deploy", "render", EXAMPLES / "taxi.yaml", "--set", f"output.push={tmp_path / 'push'}"
     )
     assert f"taxi: version 7 is the latest in {tmp_path}/push/serving/taxi" in out
+
+
+@pytest.mark.parametrize(
+    ("memory", "warned"), [("512Mi", True), ("1Gi", True), ("1200Mi", False), ("2Gi", False)]
+)
+def test_memory_is_compared_with_what_the_version_took(headrace, tmp_path, memory, warned):
+    folder = tmp_path / "push/serving/taxi/7"
+    folder.mkdir(parents=True)
+    gates = [{"metric": "auc", "value": 0.8}, {"metric": "rss_bytes", "value": 850.0 * 2**20}]
+    (folder / "manifest.json").write_text(json.dumps({"gates": gates}), encoding="utf-8")
+    push = f"output.push={tmp_path / 'push'}"
+    memory = f"deploy.resources.memory={memory}"
+    _, out, _ = headrace("deploy", "render", EXAMPLES / "taxi.yaml", "--set", push, "--set", memory)
+    assert ("the version took 850 MiB when it was checked" in out) == warned
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"gates": [{}]}', '{"gates": [{"metric": "rss_bytes", "value": null}]}']
+)
+def test_a_version_of_another_tool_has_no_known_memory(tmp_path, text):
+    assert peak_bytes(tmp_path) is None
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    assert peak_bytes(tmp_path) is None
 
 
 def test_settings_come_from_the_config_and_the_command_line(headrace, tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -64,35 +65,30 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def unpacked(section: Any, folder: Path, repository: Path, free_port: Callable[[], int]) -> list[str]:
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for found in (one, other):
+            found.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def unpacked(section: Any, folder: Path, repository: Path) -> list[str]:
     """Do what the kubelet does: write the ConfigMap's files, and start the container's command line."""
     texts = rendered(section, "kubernetes", MODEL)
     for name, text in objects(texts)["ConfigMap/half-plus-two-config"]["data"].items():
         (folder / name).write_text(text.replace("/models/", f"{repository}/"), encoding="utf-8")
     arguments = []
+    ports = dict(zip(("--port", "--rest_api_port"), free_ports(), strict=True))
     for argument in container(texts)["args"]:
         flag, _, value = argument.partition("=")
-        if flag in ("--port", "--rest_api_port"):
-            value = str(free_port())
+        value = str(ports.get(flag, value))
         arguments.append(f"{flag}={value.replace('/config/', f'{folder}/')}")
     return arguments
 
 
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    import socket
-
-    def find() -> int:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            return int(one.getsockname()[1])
-
-    return find
-
-
 @pytest.mark.parametrize("name", ["defaults", "single", "s3"])
-def test_the_files_of_tensorflow_serving_serve_here(name, tmp_path, repository, free_port):
-    arguments = unpacked(DEPLOYMENTS[name], tmp_path, repository, free_port)
+def test_the_files_of_tensorflow_serving_serve_here(name, tmp_path, repository):
+    arguments = unpacked(DEPLOYMENTS[name], tmp_path, repository)
     with serving(arguments) as (rest, other, _):
         base = f"http://127.0.0.1:{rest}"
         status = json.load(urllib.request.urlopen(f"{base}/v1/models/{MODEL}", timeout=30))
@@ -110,8 +106,8 @@ def test_the_files_of_tensorflow_serving_serve_here(name, tmp_path, repository, 
         assert f':tensorflow:serving:request_count{{model_name="{MODEL}",status="OK"}}' in page
 
 
-def test_compose_s_health_check_tells_a_server_that_answers(tmp_path, repository, free_port):
-    arguments = unpacked({}, tmp_path, repository, free_port)
+def test_compose_s_health_check_tells_a_server_that_answers(tmp_path, repository):
+    arguments = unpacked({}, tmp_path, repository)
     compose = yaml.safe_load(rendered({}, "compose", MODEL)["compose.yaml"])
     kind, *check = compose["services"]["serving"]["healthcheck"]["test"]
     assert kind == "CMD"
