@@ -128,7 +128,8 @@ def _memory_lines(plan: Plan, peak: int | None) -> list[str]:
     resources = plan.config.resources
     if peak is None or peak <= _ENOUGH * resources.memory_bytes:
         return []
+    took = f"{peak / 2**20:,.0f} MiB"
     return [
-        f"warning: deploy.resources.memory is {resources.memory}; the version took {peak / 2**20:,.0f} MiB when "
-        "it was checked, and while versions change there are two"
+        f"warning: deploy.resources.memory is {resources.memory}; the version took {took} when it was "
+        "checked, and while versions change there are two"
     ]
