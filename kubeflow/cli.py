@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from headrace.data.errors import EnvironmentProblem
+
 __all__ = ["group"]
 
 _overrides = click.option(
@@ -14,7 +16,22 @@ _overrides = click.option(
 )
 
 
-@click.group("kubeflow")
+class _Group(click.Group):
+    """Says what to install where kfp is missing."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in ("kfp", "kfp_server_api"):
+                raise
+            raise EnvironmentProblem(
+                f"this command needs kfp. Received: no module {error.name}",
+                "pip install 'headrace[kubeflow]'",
+            ) from None
+
+
+@click.group("kubeflow", cls=_Group)
 def group() -> None:
     """Run on Kubeflow Pipelines: compile, check, simulate, submit, schedule, watch."""
 
@@ -56,14 +73,14 @@ def _lint(pipeline: str) -> None:
 @_overrides
 def _simulate(source: str, **options: Any) -> None:
     """Run the compiled pipeline here, one process a step, as Kubeflow would."""
-    from .rehearsal import parsed_parameters, rehearse
+    from .rehearsal import rehearse
     from .terminal import TerminalWatcher, parsed_secrets, print_end
 
     done = rehearse(
         source,
         options["volume"],
         options["overrides"],
-        parsed_parameters(source, options["params"]),
+        options["params"],
         parallel=options["parallel"],
         secrets=parsed_secrets(options["secrets"]),
         watcher=TerminalWatcher(),

@@ -37,7 +37,7 @@ def rehearse(
     source: str | Path,
     volume: str | Path,
     overrides: tuple[str, ...] = (),
-    parameters: Mapping[str, Any] | None = None,
+    params: Sequence[str] = (),
     *,
     parallel: int = 1,
     secrets: Mapping[str, str] | None = None,
@@ -50,7 +50,7 @@ def rehearse(
         volume: Folder that stands for the cluster's volume; made if missing. Of a config, its data are linked
             there; a compiled pipeline finds what the folder has.
         overrides: "dotted.path=value" texts, for a config.
-        parameters: Values of run parameters.
+        params: "name=value" texts, for run parameters.
         parallel: Most steps at a time.
         secrets: "secret/key" -> value; environment variables of the steps' names come second.
         watcher: Told what happens.
@@ -81,7 +81,7 @@ def rehearse(
     simulation = simulate(
         file,
         folder,
-        parameters,
+        parsed_parameters(file, params),
         secrets=lambda secret, key: given.get(f"{secret}/{key}") or _from_environment(file, secret, key),
         parallel=parallel,
         watcher=watcher,
@@ -90,19 +90,18 @@ def rehearse(
     return Rehearsal(simulation, run_dir / "summary.json", run_dir / "report.html")
 
 
-def parsed_parameters(source: str | Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Return "name=value" texts as values: YAML, but text where a compiled pipeline declares it.
+def parsed_parameters(file: PipelineFile, texts: Sequence[str]) -> dict[str, Any]:
+    """Return "name=value" texts as values: YAML, but text where the pipeline declares text.
 
     Raises:
         ConfigError: If one is malformed.
     """
     found: dict[str, Any] = {}
-    parameters = load_pipeline(source).parameters if texts and is_pipeline(Path(source)) else {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ConfigError(f"`--param` must be of the form name=value. Received: {text}")
-        is_text = parameters.get(name, {}).get("parameterType") == "STRING"
+        is_text = file.parameters.get(name, {}).get("parameterType") == "STRING"
         found[name] = value if is_text else yaml.safe_load(value)
     return found
 

@@ -54,7 +54,7 @@ def prepared(source: str, overrides: tuple[str, ...], params: Sequence[str]) -> 
             )
         lint(pipeline)
         file = load_pipeline(pipeline)
-        given = parsed_parameters(pipeline, params)
+        given = parsed_parameters(file, params)
         values = {k: v for k, v in checked_parameters(file.parameters, given).items() if k in given}
         size = sum(len(str(value).encode()) for value in values.values())
         if size > LARGEST_PARAMETERS_BYTES:

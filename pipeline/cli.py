@@ -402,6 +402,9 @@ class _Kubeflow(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return self._room().get_command(ctx, cmd_name)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        return self._room().invoke(ctx)
+
     @staticmethod
     def _room() -> click.Group:
         found: click.Group = importlib.import_module("headrace.kubeflow.cli").group

@@ -155,7 +155,7 @@ class KubeflowConfig(Section):
 
     Attributes:
         defaults: Of every step.
-        nodes: Node -> what is different there.
+        nodes: Node, or `report` for the step that concludes -> what is different there.
         volume: Volume with the pipeline root, on every step; null mounts none: `root` is then a path that
             the image or the machine brings.
         root: Folder below which steps find data and leave runs and models. Relative paths of the config

@@ -1,0 +1,48 @@
+"""The commands as people type them: found lazily, errors in a line, what is missing is named."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from headrace.data.errors import EnvironmentProblem
+from headrace.kubeflow.cli import group
+from tests.e2e.project import Project
+
+
+def test_compile_and_lint_by_command(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, rows=50)
+    made = project.call("kubeflow", "compile", "demo.yaml", "--set", "training.epochs=1", "-o", "p.yaml")
+    assert made.exit_code == 0, made.stderr
+    assert made.stdout.startswith("wrote p.yaml: 16 steps and the report, ")
+    assert "/mnt/headrace/data" in made.stderr
+    checked = project.call("kubeflow", "lint", "p.yaml")
+    assert (checked.exit_code, checked.stdout) == (0, "p.yaml keeps the rules\n")
+    (tmp_path / "p.yaml").write_text((tmp_path / "p.yaml").read_text().replace("2.1.0", "2.0.0", 1))
+    broken = project.call("kubeflow", "lint", "p.yaml")
+    assert broken.exit_code == 2
+    assert "[schema] schemaVersion must be 2.1.0" in broken.stderr
+
+
+def test_compiling_imports_no_tensorflow_and_no_tfx(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    code = (
+        "import sys\nfrom headrace.kubeflow.compile import compile_pipeline\n"
+        f"compile_pipeline({str(tmp_path / 'demo.yaml')!r}, {str(tmp_path / 'p.yaml')!r})\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'ml_metadata'}\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_kfp_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Project.make(tmp_path, rows=50)
+    monkeypatch.delitem(sys.modules, "headrace.kubeflow.compile", raising=False)
+    # A module that is None in sys.modules cannot be imported.
+    monkeypatch.setitem(sys.modules, "kfp", None)
+    done = CliRunner().invoke(group, ["compile", str(tmp_path / "demo.yaml")])
+    assert isinstance(done.exception, EnvironmentProblem)
+    assert done.exception.hint == "pip install 'headrace[kubeflow]'"
