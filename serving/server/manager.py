@@ -325,6 +325,12 @@ class Manager:
         model.records[record.version] = record
         record.task = asyncio.create_task(self._bring_up(model, record))
 
+    def _what_next(self, left: int) -> str:
+        if not left:
+            return ""
+        wait_s = self._settings.load_retry_interval_s
+        return f" (tried again in {wait_s:g} s, or when the folder changes; tries left: {left})"
+
     async def _bring_up(self, model: _Model, record: _Record) -> None:
         """Load one version, again and again if need be, and serve it."""
         name, version = model.entry.name, record.version
@@ -335,11 +341,17 @@ class Manager:
                 servable = await self._load_in_thread(name, version, record.path)
             except ServingError as error:
                 record.error = error
+                left = 0 if error.code is Code.PERMISSION_DENIED else retries - attempt
                 _log.error(
-                    "Loading servable: {name: %s version: %d} failed: %s", name, version, error.message
+                    "Loading servable: {name: %s version: %d} failed: %s%s",
+                    name,
+                    version,
+                    error.message,
+                    self._what_next(left),
                 )
-                if attempt < retries:
-                    await self._pause(record.path)
+                if not left:  # what is forbidden now will be so again
+                    break
+                await self._pause(record.path)
             else:
                 record.error = None
                 record.servable = servable

@@ -232,7 +232,12 @@ def read_config(path: str) -> Any:
     config = model_server_config_pb2.ModelServerConfig()
     try:
         text_format.Parse(Path(path).read_text(encoding="utf-8"), config)
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+    except text_format.ParseError as error:
+        raise ConfigError(
+            "a model config file must be a ModelServerConfig. Received: Error parsing text-format "
+            f"tensorflow.serving.ModelServerConfig: {error} ({path})"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"a model config file must be a ModelServerConfig. Received: {error} ({path})"
         ) from error
