@@ -223,8 +223,8 @@ def _as_bytes(name: str, index: int, value: Any) -> bytes:
     raise _wrong(name, index, shown, 'must be the bytes of a JPEG or PNG file, or {"b64": text}')
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def _clipped(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _as_text(name: str, index: int, value: Any) -> str:
@@ -265,8 +265,9 @@ def _as_float(value: int | float | None) -> float:
 
 
 def _wrong(name: str, index: int, value: Any, rule: str) -> InvalidRow:
+    received = f"{_clipped(repr(value), 200)}, of type {type(value).__name__}"
     return InvalidRow(
-        f"a value of column {name!r} {rule}. Received: {value!r}, of type {type(value).__name__}",
+        f"a value of column {name!r} {rule}. Received: {received}",
         row=index,
         column=name,
     )

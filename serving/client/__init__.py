@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .connecting import connect
+    from .connecting import Client, connect
     from .failures import RequestFailed
     from .grpc_clients import AsyncGrpcClient, GrpcClient
     from .lite_client import LiteClient
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncGrpcClient",
     "AsyncRestClient",
+    "Client",
     "ClientTls",
     "GrpcClient",
     "LiteClient",
@@ -40,6 +41,7 @@ __all__ = [
 _HOMES = {
     "AsyncGrpcClient": "grpc_clients",
     "AsyncRestClient": "rest_clients",
+    "Client": "connecting",
     "ClientTls": "security",
     "GrpcClient": "grpc_clients",
     "LiteClient": "lite_client",

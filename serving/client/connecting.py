@@ -1,16 +1,45 @@
 """The client that fits a URL or a folder."""
 
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from headrace.data.errors import ConfigError
 
 from .address import is_url, parse_url
+from .predictions import Predictions
+from .requests import Progress
 
-__all__ = ["connect", "is_saved_model"]
+__all__ = ["Client", "connect", "is_saved_model"]
 
 
-def connect(target: str | Path, **settings: Any) -> Any:
+class Client(Protocol):
+    """What every client offers, but for those of an event loop, which offer it as coroutines."""
+
+    def predict(
+        self,
+        rows: Any,
+        *,
+        ignore_unknown: bool = False,
+        complete: bool = False,
+        progress: Progress | None = None,
+    ) -> Predictions:
+        """Answer rows, as `RemoteClient.predict` says."""
+
+    def columns(self) -> dict[str, str]:
+        """Return column -> kind, as the model reads it."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def connect(target: str | Path, **settings: Any) -> Client:
     """Return the client of a model.
 
     Args:

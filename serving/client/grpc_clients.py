@@ -1,7 +1,7 @@
 """PredictionService over gRPC, from threads and from an event loop, without TensorFlow."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import grpc
 import numpy as np
@@ -10,7 +10,7 @@ from .address import Address
 from .failures import Code, RequestFailed
 from .grpc_tensors import fill, read
 from .messages import TYPES, message_class
-from .remote import Answer, AsyncRemoteClient, RemoteClient
+from .remote import Answer, AsyncRemoteClient, RemoteClient, RemoteSettings
 from .security import ClientTls
 from .signatures import ModelSignature, Tensor
 
@@ -43,7 +43,7 @@ class GrpcClient(RemoteClient):
 
     _schemes = _SCHEMES
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, **settings: Unpack[RemoteSettings]) -> None:
         super().__init__(url, **settings)
         credentials = _credentials(self.address, self._tls)
         target = self.address.netloc
@@ -88,7 +88,7 @@ class AsyncGrpcClient(AsyncRemoteClient):
 
     _schemes = _SCHEMES
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, **settings: Unpack[RemoteSettings]) -> None:
         super().__init__(url, **settings)
         self._credentials = _credentials(self.address, self._tls)
         self._channel: Any = None

@@ -21,7 +21,8 @@ __all__ = ["LiteClient"]
 class LiteClient:
     """Answers rows by LiteRT and numpy, without TensorFlow and without a server.
 
-    Threads may share it; their calls wait for each other.
+    Threads may share it; their calls wait for each other. A text in a column of pictures is the path of a
+    file: rows from strangers should hold bytes or `{"b64": text}` there.
 
     Args:
         path: A bundle, or the folder of its versions: then the highest one.

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from .rows import held
 from .security import ClientTls
 from .signatures import ModelSignature, column_kinds
 
-__all__ = ["Answer", "AsyncRemoteClient", "RemoteClient"]
+__all__ = ["Answer", "AsyncRemoteClient", "RemoteClient", "RemoteSettings"]
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +41,20 @@ class Answer:
 
     outputs: dict[str, Array]
     version: int | None
+
+
+class RemoteSettings(TypedDict, total=False):
+    """Keyword arguments of `RemoteClient`, which says what they mean."""
+
+    signature: str
+    labels: str | Path | Mapping[str, Any] | None
+    threshold: Threshold
+    timeout_s: float
+    retry: Retry | None
+    tls: ClientTls | None
+    batch_rows: int
+    batch_bytes: int
+    images: Collection[str]
 
 
 def _may_be_stale(error: RequestFailed | InvalidRow) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from headrace.data.errors import EnvironmentProblem
 
 from .address import Address
 from .failures import Code, RequestFailed
-from .remote import Answer, AsyncRemoteClient, RemoteClient
+from .remote import Answer, AsyncRemoteClient, RemoteClient, RemoteSettings
 from .rest_json import read_outputs, read_signatures, refusal, write_request
 from .signatures import ModelSignature
 
@@ -43,7 +43,7 @@ class RestClient(RemoteClient):
 
     _schemes = _SCHEMES
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, **settings: Unpack[RemoteSettings]) -> None:
         super().__init__(url, **settings)
         self._wires = _Wires(self.address, _context(self))
 
@@ -79,7 +79,7 @@ class AsyncRestClient(AsyncRemoteClient):
 
     _schemes = _SCHEMES
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, **settings: Unpack[RemoteSettings]) -> None:
         super().__init__(url, **settings)
         self._context = _context(self)
         self._session: Any = None
