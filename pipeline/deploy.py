@@ -46,13 +46,14 @@ def render_deployment(
         EnvironmentProblem: If the files cannot be written.
     """
     plan = deployment_plan(load_config(config_path, overrides), Path(config_path).name)
-    texts = {target: render(plan, target, Path(output) / target) for target in dict.fromkeys(targets)}
-    found = []
-    for target, files in texts.items():
-        folder = Path(output) / target
-        written = write_files(folder, files, force=force)
-        found.append(Rendered(target, folder, written, tuple(_next_steps(plan, target, folder))))
-    return plan, found
+    folders = {target: Path(output) / target for target in dict.fromkeys(targets)}
+    written = write_files(
+        {folder: render(plan, target, folder) for target, folder in folders.items()}, force=force
+    )
+    return plan, [
+        Rendered(target, folder, written[folder], tuple(_next_steps(plan, target, folder)))
+        for target, folder in folders.items()
+    ]
 
 
 def deployment_plan(config: RunConfig, source: str = "") -> Plan:

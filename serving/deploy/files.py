@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,100 +35,136 @@ class Written:
     removed: tuple[Path, ...]
 
 
-def write_files(folder: Path, texts: Mapping[str, str], *, force: bool = False) -> Written:
-    """Write `texts` below `folder`, and remove what an earlier rendering left over: all of it or nothing.
+@dataclass(frozen=True)
+class _Change:
+    """What a folder needs.
+
+    Attributes:
+        folder: The folder.
+        texts: All files: relative path -> text.
+        stale: Files of an earlier rendering that are to go.
+        old: Content of all these files now; None where there is no file.
+        held: Relative path -> SHA-256, as the ledger has it.
+    """
+
+    folder: Path
+    texts: Mapping[str, str]
+    stale: Sequence[str]
+    old: Mapping[str, bytes | None]
+    held: Mapping[str, str]
+
+    @property
+    def changed(self) -> list[str]:
+        """Files that are new or differ."""
+        return [name for name, text in self.texts.items() if self.old[name] != text.encode()]
+
+    @property
+    def ledger(self) -> dict[str, str]:
+        """What the ledger will say."""
+        return {name: _digest(text.encode()) for name, text in self.texts.items()}
+
+    @property
+    def edited(self) -> list[str]:
+        """Files that somebody changed, and that this would overwrite or remove."""
+        touched = [*self.changed, *self.stale]
+        return [
+            str(self.folder / name)
+            for name in touched
+            if (content := self.old[name]) is not None and _digest(content) != self.held.get(name)
+        ]
+
+
+def write_files(folders: Mapping[Path, Mapping[str, str]], *, force: bool = False) -> dict[Path, Written]:
+    """Write files, and remove what earlier renderings left over: all of it, in all folders, or nothing.
 
     Args:
-        folder: Where to; made if needed.
-        texts: Relative path -> text.
+        folders: Folder, made if needed -> relative path -> text.
         force: Overwrite and remove files that were edited or written by others.
 
     Raises:
         ConfigError: If a file was edited, or something else is in its place.
         EnvironmentProblem: If writing fails; everything is as before then.
     """
-    held = _read_ledger(folder)
-    stale = [name for name in held if name not in texts and (folder / name).is_file()]
-    old = {name: _content(folder / name) for name in (*texts, *stale)}
-    if not force:
-        _refuse_edited(folder, texts, old, held)
-    changed = {name: text for name, text in texts.items() if old[name] != text.encode()}
-    ledger = {name: _digest(text.encode()) for name, text in texts.items()}
-    if changed or stale or ledger != held:
-        _replace(folder, changed, stale, old, ledger)
-    return Written(
-        tuple(folder / name for name in changed),
-        tuple(folder / name for name in texts if name not in changed),
-        tuple(folder / name for name in stale),
-    )
-
-
-def _refuse_edited(
-    folder: Path, texts: Mapping[str, str], old: Mapping[str, bytes | None], held: Mapping[str, str]
-) -> None:
-    edited = [
-        str(folder / name)
-        for name, content in old.items()
-        if content is not None
-        and _digest(content) != held.get(name)
-        and (name not in texts or content != texts[name].encode())
-    ]
-    if edited:
+    changes = [_change(folder, texts) for folder, texts in folders.items()]
+    edited = [path for change in changes for path in change.edited]
+    if edited and not force:
         raise ConfigError(
             f"a rendered file must not have been edited. Received: changes in {', '.join(edited)}",
             "move the change into the `deploy` section or into another file, or give --force to lose it",
         )
+    _replace(changes)
+    return {
+        change.folder: Written(
+            tuple(change.folder / name for name in change.changed),
+            tuple(change.folder / name for name in change.texts if name not in change.changed),
+            tuple(change.folder / name for name in change.stale),
+        )
+        for change in changes
+    }
 
 
-def _replace(
-    folder: Path,
-    changed: Mapping[str, str],
-    stale: list[str],
-    old: Mapping[str, bytes | None],
-    ledger: Mapping[str, str],
-) -> None:
+def _change(folder: Path, texts: Mapping[str, str]) -> _Change:
+    held = _read_ledger(folder)
+    stale = [name for name in held if name not in texts and (folder / name).is_file()]
+    return _Change(folder, texts, stale, {name: _content(folder / name) for name in (*texts, *stale)}, held)
+
+
+def _replace(changes: Sequence[_Change]) -> None:
     """Put everything beside its place first, since that is what can fail; then rename."""
+    contents: dict[Path, bytes] = {}
+    old: dict[Path, bytes | None] = {}
+    gone: list[Path] = []
+    for change in changes:
+        if not change.changed and not change.stale and change.ledger == change.held:
+            continue
+        contents |= {change.folder / name: change.texts[name].encode() for name in change.changed}
+        ledger = change.folder / LEDGER
+        contents[ledger] = (json.dumps(change.ledger, indent=1, sort_keys=True) + "\n").encode()
+        old |= {change.folder / name: content for name, content in change.old.items()}
+        old[ledger] = _content(ledger)
+        gone += [change.folder / name for name in change.stale]
     made: list[Path] = []
-    done: list[str] = []
-    contents = {name: text.encode() for name, text in changed.items()}
-    contents[LEDGER] = (json.dumps(ledger, indent=1, sort_keys=True) + "\n").encode()
-    old = {**old, LEDGER: _content(folder / LEDGER)}
-    with _as_environment_problem(folder):
-        staged: dict[str, Path] = {}
-        try:
-            for name, content in contents.items():
-                made += _make_folders((folder / name).parent)
-                staged[name] = _stage(folder / name, content)
-            for name, path in staged.items():
-                os.replace(path, folder / name)
-                done.append(name)
-            for name in stale:
-                (folder / name).unlink()
-                done.append(name)
-        except BaseException:
-            for path in staged.values():
-                path.unlink(missing_ok=True)
-            _restore(folder, {name: old.get(name) for name in done}, made)
-            raise
+    done: list[Path] = []
+    staged: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            _make_folders(path.parent, made)
+            staged[path] = _stage(path, content)
+        for path, beside in staged.items():
+            os.replace(beside, path)
+            done.append(path)
+        for path in gone:
+            path.unlink()
+            done.append(path)
+    except BaseException as error:
+        for beside in staged.values():
+            beside.unlink(missing_ok=True)
+        _restore({path: old[path] for path in done}, made)
+        if isinstance(error, OSError):
+            raise EnvironmentProblem(
+                f"the files must be writable; nothing was changed. Received: {error}"
+            ) from error
+        raise
 
 
-def _restore(folder: Path, old: Mapping[str, bytes | None], made: list[Path]) -> None:
-    for name, content in old.items():
+def _restore(old: Mapping[Path, bytes | None], made: Sequence[Path]) -> None:
+    for path, content in old.items():
         with contextlib.suppress(OSError):
             if content is None:
-                (folder / name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             else:
-                (folder / name).write_bytes(content)
-    for path in reversed(made):
+                path.write_bytes(content)
+    for folder in reversed(made):
         with contextlib.suppress(OSError):
-            path.rmdir()
+            folder.rmdir()
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; return those that are new, parents first."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing[::-1]
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and its parents; add those that are new to `made`, parents first."""
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir()
+            made.append(path)
 
 
 def _stage(target: Path, content: bytes) -> Path:
@@ -176,13 +212,3 @@ def _is_inside(folder: Path, name: str) -> bool:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@contextlib.contextmanager
-def _as_environment_problem(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"the files must be writable; nothing was changed. Received: {error} ({folder})"
-        ) from error

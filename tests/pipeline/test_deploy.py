@@ -67,6 +67,9 @@ def test_edits_are_kept_but_with_force(headrace, tmp_path):
     assert code == 2
     assert "must not have been edited. Received: changes in deploy/compose/compose.yaml" in err
     assert "--force" in err
+    before = _files(tmp_path / "deploy")
+    assert headrace(*render, "--target", "kserve")[0] == 2
+    assert _files(tmp_path / "deploy") == before
     code, out, _ = headrace(*render, "--force")
     assert (code, out.splitlines()[0]) == (0, "wrote deploy/compose/compose.yaml")
     assert file.read_text(encoding="utf-8") == text

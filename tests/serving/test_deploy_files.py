@@ -8,10 +8,14 @@ import yaml
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.serving.deploy import files
-from headrace.serving.deploy.files import LEDGER, write_files
+from headrace.serving.deploy.files import LEDGER
 from headrace.serving.deploy.yaml_text import yaml_text
 
 TEXTS = {"a.yaml": "a: 1\n", "inner/b.yaml": "b: 1\n"}
+
+
+def write_files(folder, texts, *, force=False):
+    return files.write_files({folder: texts}, force=force)[folder]
 
 
 def tree(folder):
@@ -98,6 +102,20 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, failing):
     monkeypatch.undo()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "c").exists()
+
+
+def test_several_folders_are_written_together_or_not_at_all(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    files.write_files({one: TEXTS, other: TEXTS})
+    (other / "a.yaml").write_text("mine\n", encoding="utf-8")
+    before = (tree(one), tree(other))
+    changed = {"a.yaml": "a: 2\n"}
+    with pytest.raises(ConfigError, match=r"changes in .*other/a\.yaml"):
+        files.write_files({one: changed, other: changed})
+    assert (tree(one), tree(other)) == before
+    done = files.write_files({one: changed})
+    assert done[one].written == (one / "a.yaml",)
+    assert tree(other) == before[1]
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(tmp_path):
