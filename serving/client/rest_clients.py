@@ -128,12 +128,10 @@ class AsyncRestClient(AsyncRemoteClient):
             ) as response:
                 found: bytes = await response.read()
                 status = response.status
-        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-            raise _untrusted(error, place) from error
         except asyncio.TimeoutError as error:  # noqa: UP041 - aiohttp's own are of this type
             raise _late(place) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error, place) from error
+            raise _broken(error, place) from error
         if status != 200:
             raise refusal(status, found, place)
         return found
@@ -171,14 +169,11 @@ class _Wires:
             except TimeoutError as error:
                 wire.close()
                 raise _late(place) from error
-            except ssl.SSLError as error:
-                wire.close()
-                raise _untrusted(error, place) from error
             except (OSError, http.client.HTTPException) as error:
                 wire.close()
                 # A kept connection may have been closed by the server meanwhile: another one will tell.
                 if not is_used:
-                    raise _unreachable(error, place) from error
+                    raise _broken(error, place) from error
         self._keep(wire)
         if status != 200:
             raise refusal(status, found, place)
@@ -256,13 +251,13 @@ def _chosen(found: dict[str, Array], outputs: Sequence[str], place: str) -> dict
     return {name: found[name] for name in outputs}
 
 
-def _unreachable(error: Exception, place: str) -> RequestFailed:
+def _broken(error: Exception, place: str) -> RequestFailed:
+    """Return the failure that a broken connection is: of trust, which no try mends, or of the network."""
+    cause = getattr(error, "certificate_error", getattr(error, "os_error", error))  # aiohttp's name for it
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return RequestFailed(Code.UNAUTHENTICATED, f"TLS failed: {cause}", place)
     return RequestFailed(Code.UNAVAILABLE, f"no connection: {str(error) or type(error).__name__}", place)
 
 
 def _late(place: str) -> RequestFailed:
     return RequestFailed(Code.DEADLINE_EXCEEDED, "no answer in the time given", place)
-
-
-def _untrusted(error: Exception, place: str) -> RequestFailed:
-    return RequestFailed(Code.UNAUTHENTICATED, f"TLS failed: {error}", place)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,18 @@ def _writer(kind: str, path: str, digits: int | None) -> Iterator[Write]:
         yield _json_writer(stream, digits) if kind == "jsonl" else _csv_writer(stream)
 
 
+def _check_names(kept: Mapping[str, Any], results: Iterable[str]) -> None:
+    twice = [name for name in results if name in kept]
+    if twice:
+        raise ConfigError(f"a kept column must not be named as a result is. Received: {twice[0]!r}")
+
+
 def _json_writer(stream: Any, digits: int | None) -> Write:
     def write(found: Predictions, kept: Mapping[str, Sequence[Any]]) -> None:
         columns = {name: _plain(values) for name, values in kept.items()}
-        for index, result in enumerate(found.to_dicts()):
+        results = found.to_dicts()
+        _check_names(kept, results[0])
+        for index, result in enumerate(results):
             if digits is not None and "scores" in result:
                 result["scores"] = {name: round(score, digits) for name, score in result["scores"].items()}
             row = {name: values[index] for name, values in columns.items()}
@@ -118,7 +126,9 @@ def _csv_writer(stream: Any) -> Write:
     def write(found: Predictions, kept: Mapping[str, Sequence[Any]]) -> None:
         nonlocal is_first
         columns = {name: _plain(values) for name, values in kept.items()}
-        for name, values in found.to_columns().items():
+        results = found.to_columns()
+        _check_names(kept, results)
+        for name, values in results.items():
             if name == "classes":
                 columns[name] = [_JOINER.join(names) for names in values]
             else:
@@ -140,7 +150,9 @@ def _parquet_writer(path: str) -> Iterator[Write]:
 
     def write(found: Predictions, kept: Mapping[str, Sequence[Any]]) -> None:
         nonlocal writer
-        table = pa.table({**{name: _array(values) for name, values in kept.items()}, **found.to_columns()})
+        results = found.to_columns()
+        _check_names(kept, results)
+        table = pa.table({name: _array(values) for name, values in kept.items()} | results)
         if writer is None:
             writer = pq.ParquetWriter(path, table.schema)
         writer.write_table(table.cast(writer.schema))

@@ -222,6 +222,14 @@ def test_more_and_fewer_columns_are_told(served: Served, folder: Path) -> None:
         predict(served, output="out.csv", keep=("ids",))
 
 
+def test_a_kept_column_does_not_hide_a_result(served: Served, folder: Path) -> None:
+    for output, name in (("out.parquet", "probability"), ("out.csv", "class"), ("out.jsonl", "class")):
+        (folder / "rows.csv").write_text(f"price,name,steps,photo,{name}\n1,a,,,7\n")
+        with pytest.raises(ConfigError, match=f"must not be named as a result is. Received: '{name}'"):
+            predict(served, output=output, keep=(name,))
+    assert [path.name for path in folder.iterdir()] == ["rows.csv"]
+
+
 def test_pictures_lie_beside_the_rows(served: Served, folder: Path) -> None:
     inner = folder / "inner"
     inner.mkdir()

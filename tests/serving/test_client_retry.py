@@ -329,6 +329,19 @@ def secure(request: Any, keys: Path, tmp_path_factory: pytest.TempPathFactory) -
         yield served, request.param
 
 
+def _predicted(kind: Any, url: str, **settings: Any) -> Any:
+    """Predict one number by a client of either face."""
+
+    async def predict() -> Any:
+        async with kind(url, **settings) as client:
+            return await client.predict([4.0])
+
+    if kind.__name__.startswith("Async"):
+        return asyncio.run(predict())
+    with kind(url, **settings) as client:
+        return client.predict([4.0])
+
+
 class TestTls:
     @pytest.mark.parametrize("kind", [RestClient, GrpcClient, AsyncRestClient, AsyncGrpcClient])
     def test_both_doors_are_reached(self, secure: tuple[Any, bool], keys: Path, kind: Any) -> None:
@@ -337,24 +350,42 @@ class TestTls:
         url = served.rest("value") if "Rest" in kind.__name__ else served.grpc("value")
         tls = ClientTls(str(keys / "ca.pem"), **own)
 
-        async def predict() -> Any:
-            async with kind(url, tls=tls) as client:
-                return await client.predict([4.0])
+        assert _predicted(kind, url, tls=tls)[0].value == 8.0
 
-        if "Async" in kind.__name__:
-            assert asyncio.run(predict())[0].value == 8.0
-        else:
-            with kind(url, tls=tls) as client:
-                assert client.predict([4.0])[0].value == 8.0
-
-    def test_a_server_that_is_not_trusted_is_not_asked(self, secure: tuple[Any, bool], keys: Path) -> None:
+    @pytest.mark.parametrize("kind", [RestClient, GrpcClient, AsyncRestClient, AsyncGrpcClient])
+    def test_a_server_that_is_not_trusted_is_not_asked(
+        self, secure: tuple[Any, bool], keys: Path, kind: Any
+    ) -> None:
         served, _ = secure
-        for url in (served.rest("value"), served.grpc("value")):
-            with (
-                connect(url, tls=ClientTls(str(keys / "other.pem")), retry=QUICK) as client,
-                pytest.raises(RequestFailed, match=r"(?i)certificate|handshake|ssl"),
-            ):
-                client.predict([4.0])
+        url = served.rest("value") if "Rest" in kind.__name__ else served.grpc("value")
+        other = ClientTls(str(keys / "other.pem"))
+        with pytest.raises(RequestFailed, match=r"(?i)certificate|handshake|ssl") as caught:
+            _predicted(kind, url, tls=other, retry=QUICK)
+        if "Rest" in kind.__name__:  # gRPC calls it UNAVAILABLE
+            assert caught.value.code is Code.UNAUTHENTICATED
+            assert caught.value.attempts == 1
+
+    @pytest.mark.parametrize("kind", [RestClient, GrpcClient, AsyncRestClient, AsyncGrpcClient])
+    def test_a_client_without_a_certificate_is_not_answered(
+        self, secure: tuple[Any, bool], keys: Path, kind: Any
+    ) -> None:
+        served, mutual = secure
+        url = served.rest("value") if "Rest" in kind.__name__ else served.grpc("value")
+        tls = ClientTls(str(keys / "ca.pem"))
+        if mutual:
+            with pytest.raises(RequestFailed):
+                _predicted(kind, url, tls=tls, retry=QUICK)
+        else:
+            assert _predicted(kind, url, tls=tls)[0].value == 8.0
+
+    def test_a_closed_connection_is_replaced(self, secure: tuple[Any, bool], keys: Path) -> None:
+        served, mutual = secure
+        own = {"certificate": str(keys / "client.pem"), "key": str(keys / "client.key")} if mutual else {}
+        with RestClient(served.rest("value"), tls=ClientTls(str(keys / "ca.pem"), **own)) as client:
+            client.predict([4.0])
+            (wire,) = client._wires._idle
+            wire.sock.shutdown(2)
+            assert client.predict([4.0])[0].value == 8.0
 
     def test_what_does_not_fit_is_named(self, keys: Path) -> None:
         with pytest.raises(ConfigError, match="must be given together"):
