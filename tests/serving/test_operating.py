@@ -194,6 +194,25 @@ def test_values_that_are_wrong(tmp_path, arguments, text):
         log.close()
 
 
+def listening(port: int) -> set[str]:
+    """The IPv4 addresses, as the kernel writes them, that a port is open at."""
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    places = [row[1].split(":") for row in rows if row[3] == "0A"]
+    return {address[-8:] for address, number in places if int(number, 16) == port}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"), [([], "0100007F"), (["--host=0.0.0.0"], "00000000")], ids=["default", "all"]
+)
+def test_both_doors_are_open_to_this_machine_alone_unless_told_otherwise(models, arguments, address):
+    with operated(str(models / "half"), *arguments) as server:
+        assert listening(server.port) == listening(server.rest.port) == {address}
+
+
 def test_a_taken_port_is_named(models):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -308,3 +308,22 @@ def test_a_body_that_breaks_off_is_not_waited_for(strict, piece, caplog):
             assert connection.recv(1000).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 408 "))
     assert strict.predict("zoo", b" " * 1999).status == 400  # the room of those bodies was given back
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_an_offer_to_change_the_protocol_is_passed_over(rest, protocol):
+    headers = (
+        "Connection: Upgrade, HTTP2-Settings",
+        f"Upgrade: {protocol}",
+        "HTTP2-Settings: AAEAAEAAAAIAAAAB",
+    )
+    (reply,) = rest.raw(request(PATH, BODY, "POST", *headers))
+    assert reply.json == {"predictions": [1.0]}
+
+
+def test_a_client_of_http_1_0_is_answered_and_hung_up_on(rest):
+    with socket.create_connection(("127.0.0.1", rest.port), timeout=30) as connection:
+        connection.sendall(b"GET /v1/models/half HTTP/1.0\r\n\r\n")
+        stream = connection.makefile("rb")
+        assert stream.readline().split()[1] == b"200"
+        assert stream.read().endswith(b"}")  # to the end of the connection
