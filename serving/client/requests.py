@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -72,16 +73,11 @@ class RowRequest:
         pictures = "image" in self.kinds.values() or bool(options.images)
         self._step = min(options.batch_rows, _PICTURES_AT_ONCE) if pictures else options.batch_rows
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether it has several parts."""
-        return self.total > self._step
-
     def parts(self) -> Iterator[tuple[int, Rows, dict[str, str]]]:
         """Yield first row, rows with their pictures read, and kinds of each part."""
         whole = self._rows
         for start in range(0, self.total, self._step):
-            rows = cut(whole, start, start + self._step) if self.is_cut else whole
+            rows = cut(whole, start, start + self._step) if self.total > self._step else whole
             try:
                 yield start, *open_files(rows, self.kinds, self.options.images)
             except InvalidRow as error:
@@ -95,24 +91,30 @@ class TensorRequest:
         given: Whatever `to_rows` takes.
         signature: What it is sent to.
         options: How rows are read.
+
+    Attributes:
+        total: Number of rows.
+        is_cut: Whether it has several parts, by their rows or bytes.
     """
 
     def __init__(self, given: Any, signature: ModelSignature, options: RowOptions) -> None:
         self.signature = signature
         self.request = RowRequest(given, column_kinds(signature), options)
         self.total = self.request.total
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether it has several parts by their number of rows."""
-        return self.request.is_cut
+        self._parts = self._made()
+        self._first = list(islice(self._parts, 2))
+        self.is_cut = len(self._first) > 1
 
     def parts(self) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Yield the number of rows and the tensors of each part.
+        """Return the number of rows and the tensors of each part, once.
 
         Raises:
             InvalidRow: If a value does not fit; its row is counted from the start of the request.
         """
+        first, self._first = self._first, []
+        return chain(first, self._parts)
+
+    def _made(self) -> Iterator[tuple[int, dict[str, Array]]]:
         options = self.request.options
         for start, rows, kinds in self.request.parts():
             try:

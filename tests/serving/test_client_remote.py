@@ -103,6 +103,7 @@ def test_a_part_of_many_bytes_is_cut_further(served: Served, scheme: str) -> Non
     )
     np.testing.assert_allclose(found.scores[:, 1], 0.25 + 0.1, atol=1e-6)
     assert told[-1] == 9
+    assert found.version == 1  # all parts were sent to it
     assert max(np.diff([0, *told])) <= 2
 
 
