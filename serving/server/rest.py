@@ -154,7 +154,9 @@ class RestDoor:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is, and tell what happened."""
         start = time.perf_counter()
-        path = _HOST.sub("", request.raw_path, count=1).partition("?")[0]  # proxies send the whole URL
+        path = request.raw_path.partition("?")[0]
+        if path[:1] != "/":  # proxies send the whole URL
+            path = _HOST.sub("", path, count=1)
         outcome = _Outcome()
         failure: ServingError | None = None
         body = b""
