@@ -258,6 +258,23 @@ def test_requests_in_flight_are_answered_before_the_door_closes(zoo):
             rest.get("/v1/models/zoo")
 
 
+def test_idle_connections_do_not_hold_up_the_end(zoo):
+    entries = (ModelEntry("zoo", str(zoo)),)
+    doors = (lambda core, listeners: RestDoor(core, RestSettings(port=0), listeners),)
+    with running(RunSettings(entries=entries, doors=doors)) as server:
+        door = server.server.doors[1]
+        with (
+            socket.create_connection(("127.0.0.1", door.port), timeout=60) as used,
+            socket.create_connection(("127.0.0.1", door.port), timeout=60) as unused,
+        ):
+            used.sendall(request("/v1/models/zoo", method="GET"))
+            assert used.recv(10_000).startswith(b"HTTP/1.1 200")
+            start = time.monotonic()
+            server.do(door.stop(600.0), timeout_s=60.0)
+            assert used.recv(10_000) == unused.recv(10_000) == b""
+            assert time.monotonic() - start < 60
+
+
 def test_more_than_it_may_take_on_is_refused_and_the_rest_answered(zoo):
     settings = RunSettings(
         entries=(ModelEntry("zoo", str(zoo)),),
