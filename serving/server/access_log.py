@@ -1,6 +1,8 @@
 """The access log: one JSON line for each request."""
 
+import itertools
 import json
+import os
 import queue
 import sys
 import threading
@@ -36,6 +38,8 @@ class AccessLog:
             raise ConfigError(f"an access log must be a writable file. Received: {error}") from error
         self._waiting: queue.Queue[Event | None] = queue.Queue(_MOST_WAITING)
         self._dropped = 0
+        self._ids = itertools.count(1)
+        self._id_prefix = os.urandom(4).hex()
         self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._thread.start()
 
@@ -69,7 +73,7 @@ class AccessLog:
         now = time.time()
         found: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z",
-            "request_id": event.request_id,
+            "request_id": event.request_id or f"{self._id_prefix}-{next(self._ids):x}",
             "door": event.entrypoint,
             "api": event.api,
             "model": spec.name,

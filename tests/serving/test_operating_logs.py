@@ -39,6 +39,8 @@ def test_the_access_log_has_a_line_for_each_request(half, tmp_path):
             message = get_model_status_pb2.GetModelStatusRequest()
             message.model_spec.name = "half"
             stub.GetModelStatus(message, timeout=20, metadata=(("x-request-id", "def"),))
+            stub.GetModelStatus(message, timeout=20)
+            stub.GetModelStatus(message, timeout=20)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     shown = [
         {name: line.get(name) for name in ("door", "api", "model", "version", "code", "status", "request_id")}
@@ -56,7 +58,8 @@ def test_the_access_log_has_a_line_for_each_request(half, tmp_path):
     assert (shown[1]["code"], shown[1]["status"], shown[1]["version"]) == ("NOT_FOUND", 404, 9)
     assert lines[1]["error"] == "Servable not found for request: Specific(half, 9)"
     assert (shown[2]["door"], shown[2]["api"], shown[2]["request_id"]) == ("GRPC", "GetModelStatus", "def")
-    assert len(lines) == 3
+    assert len(lines) == 5
+    assert len({line["request_id"] for line in lines}) == 5  # made where the client gave none
     for line in lines:
         datetime.datetime.fromisoformat(line["time"])
         assert line["ms"] > 0
