@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import inference
-from .batching import Adaptive, Batcher, Dynamic, Limits
+from .batching import Adaptive, Batcher, Limits
 from .batching_parameters import BatchingParameters
+from .dynamic_batching import Dynamic
 from .errors import Code, ServingError
 from .manager import Lease, Manager, ManagerSettings, State, VersionStatus
 from .model_spec import ModelSpec

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from headrace.data.errors import ConfigError
-from headrace.serving.server.batching import Adaptive, Batcher, Dynamic, Limits
+from headrace.serving.server.batching import Adaptive, Batcher, Limits
 from headrace.serving.server.batching_parameters import BatchingParameters, parse_batching_parameters
+from headrace.serving.server.dynamic_batching import Dynamic
 from headrace.serving.server.errors import Code, ServingError
 from headrace.serving.server.servable import Servable, load
 from tests.serving import saved_models
@@ -121,6 +122,39 @@ def test_what_queues_while_a_run_is_in_flight_goes_into_the_next(zoo):
         assert watched.batches[:2] == [1, 15]
 
     drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0))
+
+
+async def one_a_turn(batcher: Batcher, requests: int) -> list[list[float]]:
+    """Send a request every other turn of the loop, as gRPC hands them over."""
+    tasks = []
+    for number in range(requests):
+        tasks.append(asyncio.create_task(batcher.run(row(float(number)))))
+        for _ in range(2):
+            await asyncio.sleep(0)
+    return [answer[0].tolist() for answer in await asyncio.gather(*tasks)]
+
+
+@pytest.mark.parametrize(("patience", "runs"), [(8, [10]), (1, [1] * 10)])
+def test_requests_of_successive_turns_go_into_one_run(zoo, patience, runs):
+    async def work(batcher: Batcher, watched: Watched) -> None:
+        for _ in range(6):  # the first merged runs are checked by further ones
+            await asyncio.gather(*(batcher.run(row(0.0)) for _ in range(3)))
+        watched.batches.clear()
+        assert await one_a_turn(batcher, 10) == [[float(number)] for number in range(10)]
+        assert watched.batches == runs
+
+    drive(zoo, Adaptive, work, Limits(inline_s=10.0, patience=patience))
+
+
+def test_a_single_client_does_not_wait_for_others(zoo):
+    async def work(batcher: Batcher, watched: Watched) -> None:
+        for _ in range(20):
+            await batcher.run(row(0.0))
+        watched.batches.clear()
+        await one_a_turn(batcher, 3)
+        assert watched.batches == [1, 1, 1]
+
+    drive(zoo, Adaptive, work, Limits(inline_s=10.0))
 
 
 def test_runs_hold_no_more_than_max_rows_but_for_one_large_request(zoo):
