@@ -16,8 +16,10 @@ from headrace.kubeflow.bundle import config_arguments, make_bundle
 from headrace.kubeflow.compile import compile_pipeline
 from headrace.kubeflow.lint import find_problems
 from headrace.kubeflow.spec import PipelineFile, load_pipeline
+from headrace.pipeline.config import load_config
 from headrace.pipeline.graph import GRAPH
-from headrace.pipeline.packed import unpack
+from headrace.pipeline.identity import run_identity
+from headrace.pipeline.packed import load_any_config, pack, unpack
 from tests.e2e.project import CONFIG, Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,6 +177,14 @@ def test_parameters_have_the_configs_types_and_values(full: PipelineFile) -> Non
     args = full.executors["exec-push"]["container"]["args"]
     assert "--set=training.epochs={{$.inputs.parameters['training_epochs']}}" in args
     assert "--set-text=data.label={{$.inputs.parameters['data_label']}}" in args
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_travels_means_what_the_file_means(name: str, tmp_path: Path) -> None:
+    there = load_any_config(pack(make_bundle(ROOT / "examples" / name).packed), root=str(tmp_path))
+    here = load_config(ROOT / "examples" / name)
+    assert run_identity(there) == run_identity(here)
+    assert list(there.features) == list(here.features)
 
 
 def test_a_schema_beside_the_config_travels(tmp_path: Path) -> None:
