@@ -40,6 +40,7 @@ class Case:
     own: tuple[str, ...]
     learning_rate: float = 0.01
     image: tuple[int, int] = (8, 1)
+    int8_error: float = 0.1  # mean, as a share of the spread of the answers
 
     def features(self, own: bool, task: str = "binary") -> dict[str, Any]:
         features = features_of(self.own if own else ALL, task)
@@ -77,9 +78,10 @@ CASES: Mapping[str, Case] = {
     ),
     "cnn": Case({"family": "cnn", "filters": [4, 4], "hidden": [8], "block_dropout": 0}, ("image",)),
     "transfer": Case(
-        {"family": "transfer", "backbone": "MobileNetV2", "weights": "none", "hidden": []},
+        {"family": "transfer", "backbone": "MobileNetV3Small", "weights": "none", "hidden": []},
         ("image",),
         image=(32, 3),
+        int8_error=0.3,  # of fifty layers with random weights each adds its own
     ),
     "rnn": Case({"family": "rnn", "units": [6], "hidden": []}, ("series",)),
     "rnn-gru": Case(
@@ -105,6 +107,8 @@ CASES: Mapping[str, Case] = {
     "ensemble": Case({"family": "ensemble", "size": 2, "member": {"hidden": [8]}}, ("dense", "index")),
 }
 SMALL = tuple(name for name in CASES if name != "transfer")
+# A backbone has fifty layers: what it shares with the others is tried in the slow tests.
+EVERY = (*SMALL, pytest.param("transfer", marks=pytest.mark.slow))
 
 
 def scores_of(logits: np.ndarray[Any, Any], task: str) -> np.ndarray[Any, Any]:
@@ -149,7 +153,7 @@ def test_every_family_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "all"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_inputs_are_the_features_and_the_output_float32_logits(name: str, own: bool) -> None:
     for task in TASKS:
         features = CASES[name].features(own, task)
@@ -196,7 +200,7 @@ def test_a_seed_gives_one_model(name: str) -> None:
     assert len(set(values)) == len(values)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_saved_weights_give_the_same_answers(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     columns, _ = draw(case.features(False), 20)
@@ -206,6 +210,14 @@ def test_saved_weights_give_the_same_answers(name: str, tmp_path: Path) -> None:
     model.save_weights(str(tmp_path / "m.weights.h5"))
     other.load_weights(str(tmp_path / "m.weights.h5"))
     np.testing.assert_array_equal(answer(other, columns), expected)
+
+
+def settle(model: Any, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Give every moving average what one pass tells: answers of many layers vanish without."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(dict(columns), training=True)
 
 
 def randomize(model: Any, scale: float = 0.3) -> None:
@@ -221,13 +233,16 @@ def randomize(model: Any, scale: float = 0.3) -> None:
     )
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_saved_models_litert_and_int8_answer_as_keras(name: str, tmp_path: Path) -> None:
     task, case = task_for(name), CASES[name]
     features = case.features(False, task)
     columns, _ = draw(features, ROWS)
     model = case.build(False, task)
-    randomize(model, 0.1)
+    if name == "transfer":
+        settle(model, columns)
+    else:
+        randomize(model, 0.1)
     expected = scores_of(answer(model, columns), task)
     source = save(model, features, task, tmp_path / "model")
     signature = tf.saved_model.load(source).signatures["serving_default"]
@@ -244,12 +259,12 @@ def test_saved_models_litert_and_int8_answer_as_keras(name: str, tmp_path: Path)
     spread = float(expected.std())
     for variant in ("tflite_float16", "tflite_dynamic_int8", "tflite_int8"):
         found = lite.run_lite(lite.convert(variant, source, control, columns), columns)
-        assert np.abs(found - expected).mean() < 0.1 * spread, variant
+        assert np.abs(found - expected).mean() < case.int8_error * spread, variant
     quantized = int8_model(model)
     (found,) = answers(
         quantized.forward({key: tf.constant(value) for key, value in columns.items()}), output(task)
     ).values()
-    assert np.abs(found.numpy() - expected).mean() < 0.05 * spread
+    assert np.abs(found.numpy() - expected).mean() < case.int8_error / 2 * spread
 
 
 @pytest.mark.parametrize("name", ["cnn", "rnn", "transformer", "resnet_tabular", "ensemble"])

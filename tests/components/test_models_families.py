@@ -27,7 +27,7 @@ from headrace.components.models.resnet_tabular import NumberEmbedding
 from headrace.components.models.transformer import Positions
 from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.pipeline.config import parse_config
-from tests.components.modalities import draw, features_of, image_input, output
+from tests.components.modalities import draw, features_of, image_input, labels, output
 
 SMALL_TRANSFER = {"family": "transfer", "backbone": "MobileNetV3Small", "hidden": [], "dropout": 0.0}
 
@@ -330,6 +330,18 @@ class TestTransfer:
         assert tuned
         assert {path.split("/")[0] for path in tuned} <= upper | {"backbone_0"}
         assert not any("gamma" in path or "moving" in path for path in tuned)
+
+    @pytest.mark.slow
+    def test_an_epoch_of_the_head_alone_lowers_the_loss(self, backbone_file: str) -> None:
+        config = parse_model_config(SMALL_TRANSFER | {"weights": backbone_file})
+        features, _ = small_images()
+        columns, hidden = draw(features, 128)
+        model = build_model(features, config, output(), seed=1)
+        phases(config)[0].prepare(model)
+        model.compile(keras.optimizers.Adam(0.003), keras.losses.BinaryCrossentropy(from_logits=True))
+        fresh = model.evaluate(columns, labels(hidden, "binary"), verbose=0)
+        model.fit(columns, labels(hidden, "binary"), batch_size=8, epochs=1, verbose=0)
+        assert model.evaluate(columns, labels(hidden, "binary"), verbose=0) < 0.9 * fresh
 
     def test_weights_of_a_file_are_the_backbones(self, backbone_file: str, tmp_path: Path) -> None:
         features, columns = small_images()
