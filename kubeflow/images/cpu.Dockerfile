@@ -18,7 +18,7 @@ WORKDIR /src
 COPY requirements.in requirements.lock ./
 # Tools first, by hash; then the runtime's sections of requirements.in, held to the lock and its hashes.
 RUN awk '/^[a-z0-9]/ { keep = /^(uv|setuptools|wheel)==/ } keep' requirements.lock > tools.lock \
- && awk '/^# \[/ { keep = /\[(base|lite|pipeline)\]/ } keep' requirements.in > runtime.in \
+ && awk '/^# \[/ { keep = /\[(base|lite|client|serving|pipeline)\]/ } keep' requirements.in > runtime.in \
  && python3 -m venv /opt/tools \
  && /opt/tools/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement tools.lock \
  && python3 -m venv --without-pip /opt/headrace \

@@ -151,7 +151,7 @@ def test_the_gpu_lock_is_what_this_tensorflow_asks_for() -> None:
 
 def test_the_runtime_needs_no_kfp() -> None:
     text = (IMAGES / "cpu.Dockerfile").read_text()
-    assert r"\[(base|lite|pipeline)\]" in text
+    assert r"\[(base|lite|client|serving|pipeline)\]" in text
     code = "import sys, headrace.kubeflow.display; print([name for name in sys.modules if name[:3] == 'kfp'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
