@@ -1,12 +1,16 @@
 """HTTP connections that answer what is no HTTP as every other fault: in JSON, and without a traceback."""
 
+import asyncio
 import logging
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-__all__ = ["HttpServer"]
+__all__ = ["FIRST_REQUEST_S", "HttpServer"]
+
+FIRST_REQUEST_S = 60.0
+"""Seconds that a new connection may take to send the head of its first request."""
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +26,20 @@ class HttpServer(web.Server):
 class _Connection(web.RequestHandler):
     """Tells scanners and broken clients what is wrong, and nobody else: anyone could fill the log with it."""
 
-    __slots__ = ()
+    __slots__ = ("_unused",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._unused = self._loop.call_later(FIRST_REQUEST_S, self._close_unused)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._unused.cancel()  # or it would hold this object until then
+        super().connection_lost(exc)
+
+    def _close_unused(self) -> None:
+        """Hang up on who has sent no whole head by now; kept connections have aiohttp's own limit."""
+        if self._request_count == 0:
+            self.force_close()
 
     def handle_error(
         self,

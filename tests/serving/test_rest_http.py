@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.serving.server import http_protocol
 from headrace.serving.server.core import Settings
 from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.rest import RestDoor, RestSettings
@@ -170,6 +171,19 @@ def test_a_client_that_hangs_up_harms_nobody(rest, caplog):
             connection.sendall(request(PATH, BODY)[:cut])
     assert rest.get("/v1/models/half").status == 200
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_connection_without_a_request_is_not_kept(rest, monkeypatch):
+    monkeypatch.setattr(http_protocol, "FIRST_REQUEST_S", 0.2)
+    for sent in (b"", b"GET /v1/models/half HTTP/1.1\r\nHost: "):
+        with socket.create_connection(("127.0.0.1", rest.port), timeout=30) as connection:
+            connection.sendall(sent)
+            assert connection.recv(100) == b""
+    with socket.create_connection(("127.0.0.1", rest.port), timeout=30) as connection:
+        for _ in range(3):  # one that is used may pause longer
+            connection.sendall(request("/livez", method="GET"))
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            time.sleep(0.3)
 
 
 def test_head_has_no_body_and_is_malformed_for_the_api(rest):
