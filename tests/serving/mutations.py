@@ -44,6 +44,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
 ]
 LOOKS = ["half", "half/metadata", "half/versions/123", "half/labels/stable/metadata", "mirror/metadata"]
 PIECES = ["..", "%2e%2e", "%00", "%", "%zz", "é", "//", ":", "a" * 300, "versions", "-1", "1" * 30, "?", "#"]
+LINES = [b"\r\n", b"\n", b"Host: h", b"POST", b"GET", b"HTTP/1.1", b"HTTP/1.0", b": ", b"chunked", b" "]
 ODD: list[Any] = [
     None, True, 0, -1, 2**31, 2**63, 2**64, 10**400, 0.1, -0.0, 1e308, float("nan"), float("inf"), "", "x",
     "\x00", "\ud800", "é" * 50, [], [[]], {}, {"b64": "!"}, {"b64": "YQ=="}, {"b64": 1}, {"x": 1}, [1, [2]],
@@ -71,6 +72,22 @@ def rest_requests(random: Random, count: int) -> Iterator[RestRequest]:
         if random.random() < 0.4:
             data = _bytes(random, data)
         yield "POST", path, *_packed(random, data)
+
+
+def raw_requests(random: Random, count: int) -> Iterator[bytes]:
+    """HTTP as bytes, changed anywhere: lines, headers, lengths and chunks."""
+    for _ in range(count):
+        name, body = random.choice(BODIES)
+        data = _text(random, body)
+        head = f"POST /v1/models/{name} HTTP/1.1\r\nHost: h\r\n"
+        if random.random() < 0.3:
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (data[:9], data[9:]))
+            whole = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks + b"0\r\n\r\n"
+        else:
+            whole = f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+        if random.random() < 0.2:
+            whole = whole.replace(random.choice(LINES), random.choice([*LINES, b"", b"\x00"]), 1)
+        yield _bytes(random, whole) if random.random() < 0.9 else whole
 
 
 def grpc_requests(random: Random, count: int) -> Iterator[GrpcRequest]:
