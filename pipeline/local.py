@@ -21,7 +21,7 @@ from .interrupts import Interrupts, counted_interrupts
 from .launch import STOP_TRIES, STOP_TRY_S, LaunchResult, discard_in_child, run_in_child
 from .store import Store
 
-__all__ = ["NodeOutcome", "Reporter", "run_nodes"]
+__all__ = ["NodeOutcome", "Reporter", "failure_of", "run_nodes"]
 
 _POLL_S = 0.05
 _DISCARD_S = 60.0
@@ -97,11 +97,12 @@ def run_nodes(
             reporter.finish(node, result)
             outcomes.append(NodeOutcome(node, result, start_s))
             if result.state == "failed":
-                failure = _failure(result)
+                failure = failure_of(result)
     return outcomes, failure
 
 
-def _failure(result: LaunchResult) -> HeadraceError:
+def failure_of(result: LaunchResult) -> HeadraceError:
+    """Return the error that a failed result tells of."""
     if result.exit_code == _Stopped.exit_code:
         return _Stopped(result.error, result.hint)
     return error_for_code(result.exit_code, result.error, result.hint)

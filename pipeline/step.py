@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError, error_for_code
+from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError
 
 from .check import check
 from .config import RunConfig
 from .graph import GRAPH, Node
 from .launch import LaunchResult, launch_measured, stop_on
-from .local import NodeOutcome
+from .local import NodeOutcome, failure_of
 from .run import RunResult, conclude
 from .store import Store, prepare_folder
 from .summary import write_atomically
@@ -49,7 +49,7 @@ class StepEnd:
         """What made the node fail."""
         if self.result is None or self.result.state != "failed":
             return None
-        return error_for_code(self.result.exit_code, self.result.error, self.result.hint)
+        return failure_of(self.result)
 
 
 def run_step(
@@ -91,7 +91,7 @@ def conclude_steps(config: RunConfig, run_id: str) -> RunResult:
     for node in GRAPH:
         result, start = _result(records[node.id], node)
         if result.state == "failed" and failure is None:
-            failure = error_for_code(result.exit_code, result.error, result.hint)
+            failure = failure_of(result)
         outcomes.append(NodeOutcome(node, result, None if start is None else start - begin))
     missing = [outcome.node.id for outcome in outcomes if outcome.result.state == "skipped"]
     if failure is None and missing:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,23 @@ class TestWholeRun:
         summary = summary_of(done)
         assert summary["verdict"] == "rejected"
         assert "rejected the model" in summary["error"]["message"]
+
+
+@pytest.mark.e2e
+def test_a_node_that_is_told_to_stop_says_so_and_leaves_nothing_half_done(project: Project) -> None:
+    process = project.start("node", "ingest", "--config", "demo.yaml", "--run-id", "r1", "--root", ".")
+    store = project.folder / "runs" / ".store"
+    deadline = time.monotonic() + 100
+    while not (store / "metadata.sqlite").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    record = json.loads((project.folder / "runs/r1/steps/ingest.json").read_text())
+    if process.returncode == 0:
+        # It was done before the signal arrived.
+        assert record["result"]["state"] == "complete"
+        return
+    assert process.returncode == 130, told
+    assert "stopped by the scheduler" in told
+    assert record["result"]["exit_code"] == 130
+    assert not list(store.glob("artifacts/ingest/examples/*"))
