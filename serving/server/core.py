@@ -17,6 +17,7 @@ from .dynamic_batching import Dynamic
 from .errors import Code, ServingError
 from .manager import Lease, Manager, ManagerSettings, State, VersionStatus
 from .model_spec import ModelSpec
+from .rehearsal import rehearse
 from .servable import Method, Servable, load
 from .source import ModelEntry, entries_of
 from .warmup import warm_up
@@ -50,6 +51,8 @@ class Settings:
         busy_in_flight: From so many on, more are refused while answers take longer than `busy_s`: a queue
             that grows any longer would only make everyone wait.
         busy_s: Seconds that answers may take, smoothed over the last ones, > 0.
+        rehearse_loads: Whether a version is loaded in a process of its own before it is loaded here, where
+            another version of its model is served.
     """
 
     manager: ManagerSettings = field(default_factory=ManagerSettings)
@@ -66,6 +69,7 @@ class Settings:
     max_in_flight: int = 1024
     busy_in_flight: int = 64
     busy_s: float = 0.1
+    rehearse_loads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +352,8 @@ class Core:
     def _load(self, name: str, version: int, path: str) -> Servable:
         """Load a version and warm it up, in a thread."""
         settings = self.settings
+        if settings.rehearse_loads and self._manager.serving.get(name):
+            rehearse(name, version, path, settings.allow_ops, settings.check_sums)
         servable = load(
             name,
             version,

@@ -90,6 +90,7 @@ FLAGS: tuple[Flag, ...] = (
     _own("request_log_sampling_rate", "float", 0.01, "Share of requests in them, 0 to 1."),
     _own("allow_ops", "str", "", "Operators that read or write files or run Python, and are allowed: A,B."),
     _own("check_sums", "bool", True, "Compare files with manifest.json where a version has one."),
+    _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
     _own("run_threads", "int", 0, "Runs at the same time; 0: one for each core."),
     _own("max_in_flight", "int", 1024, "Requests taken on at once; more get 503 or UNAVAILABLE."),
     _own("busy_in_flight", "int", 64, "The same while answers take longer than 0.1 s."),

@@ -143,6 +143,7 @@ def _core(flags: FlagValues) -> Settings:
         check_sums=flags["check_sums"],
         check_method_name=flags["enable_signature_method_name_check"],
         labels_for_unavailable=flags["allow_version_labels_for_unavailable_models"],
+        rehearse_loads=flags["rehearse_loads"],
         max_in_flight=max(1, flags["max_in_flight"]),
         busy_in_flight=max(1, flags["busy_in_flight"]),
         warmup_iterations=max(1, flags["num_request_iterations_for_warmup"]),

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
@@ -180,6 +180,41 @@ def test_swaps_under_32_clients_of_both_doors(exports, tmp_path, swaps):
     served = {version for version in range(1, swaps + 2) if version % 4}
     assert {1, good} <= versions <= served
     assert values == {1, 2}
+
+
+def rehearsals(server: Served) -> list[psutil.Process]:
+    found = []
+    for child in server.process.children():
+        with suppress(psutil.Error):  # it has just ended
+            if any("rehearsal" in part for part in child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_version_that_kills_its_loader_does_not_kill_the_server(exports, tmp_path):
+    base = tmp_path / "m"
+    base.mkdir()
+    publish(base, exports[2], 1)
+    stop = Event()
+    flags = [f"--model_base_path={base}", "--model_name=m", "--max_num_load_retries=0", "--rehearse_loads"]
+    with serve(*flags) as server, ThreadPoolExecutor(1) as thread:
+        client = thread.submit(ask_over_grpc, server, 0, stop)
+        try:
+            publish(base, exports[1], 2)
+            until(lambda: bool(found := rehearsals(server)) and not found[0].kill())
+            until(lambda: states(server).get(2, (0, ""))[0] == END)
+            assert "it was killed by SIGKILL" in states(server)[2][1]
+            assert states(server)[1] == (AVAILABLE, "")
+            publish(base, exports[2], 3, "saved_model.pb")  # an error of the load itself comes through
+            until(lambda: states(server).get(3, (0, ""))[0] == END)
+            assert "process" not in states(server)[3][1]
+            publish(base, exports[1], 4)
+            until(lambda: states(server).get(4, (0, ""))[0] == AVAILABLE)
+        finally:
+            stop.set()
+        assert client.result(60) <= {1, 4}
 
 
 # Overload
