@@ -14,7 +14,7 @@ import pytest
 from headrace.components.features.golden import encode_rows
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.models.output import output_of
-from headrace.components.models.registry import build_model, parse_model_config
+from headrace.components.models.registry import build_model, parse_model_config, training_parts
 from headrace.components.parity.tolerance import TOLERANCE
 from headrace.components.quantization.lite import convert_float
 from headrace.components.training.export import export_model
@@ -25,27 +25,40 @@ from headrace.serving.session import SessionModel
 from . import kinds, transformed
 from .test_features_parity import ODD_DATES, ODD_TEXTS
 from .test_features_parity_kinds import FILES, PIECES
+from .test_models_contract import settle
 
 Row = dict[str, Any]
 
 ROWS = 200
 
-# What is slow has families of other architectures beside it.
-TABULAR = (
-    "mlp",
-    pytest.param("wide_deep", marks=pytest.mark.slow),
-    pytest.param("resnet_tabular", marks=pytest.mark.slow),
-)
-OTHERS = ("cnn", "rnn", "transformer", pytest.param("conv1d", marks=pytest.mark.slow))
+SLOW = (
+    "wide_deep",
+    "resnet_tabular",
+    "custom",
+    "ensemble",
+    "conv1d",
+    "transfer",
+)  # beside others of their kind
 SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "mlp": {"hidden": [8], "batch_norm": True},
     "wide_deep": {"hidden": [8]},
     "resnet_tabular": {"width": 8, "blocks": 1},
+    "custom": {"function": "tests.components.test_models_contract:custom_build", "options": {"units": 8}},
+    "ensemble": {"size": 2, "member": {"hidden": [8]}},
+    "transfer": {"backbone": "MobileNetV3Small", "weights": "none", "hidden": []},
     "cnn": {"filters": [4], "hidden": [8]},
     "conv1d": {"filters": [4], "hidden": [8]},
     "rnn": {"units": [4], "hidden": []},
     "transformer": {"dim": 8, "blocks": 1, "heads": 2},
 }
+
+
+def families(*names: str) -> Any:
+    """Try a test with each of some families."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "family", [pytest.param(n, marks=slow if n in SLOW else ()) for n in names]
+    )
 
 
 def odd_tabular_row(draw: random.Random) -> Row:
@@ -82,9 +95,11 @@ def trained_model(transform: FittedTransform, rows: list[Row], family: str) -> A
     config = parse_model_config({"family": family, **SECTIONS[family]})
     model = build_model(transform.features, config, output_of(transform.features), seed=3)
     keras.utils.set_random_seed(3)
-    model.compile(keras.optimizers.Adam(0.003), keras.losses.BinaryCrossentropy(from_logits=True))
     answers = np.array([[row["label"] == "yes"] for row in rows], np.float32)
-    model.fit(columns, answers, batch_size=32, epochs=2, verbose=0)
+    for part in training_parts(model, config):
+        part.compile(keras.optimizers.Adam(0.003), keras.losses.BinaryCrossentropy(from_logits=True))
+        part.fit(columns, answers, batch_size=32, epochs=2, verbose=0)
+    settle(model, columns)
     return model
 
 
@@ -113,18 +128,33 @@ def assert_parity(graph: Path, trained_on: list[Row], odd: list[Row], family: st
         assert np.max(np.abs(found - by_columns) / np.maximum(1, np.abs(by_columns))) <= TOLERANCE
 
 
-@pytest.mark.parametrize("family", TABULAR)
+@families("mlp", "wide_deep", "resnet_tabular", "custom", "ensemble")
 def test_numbers_categories_and_dates(family: str, tmp_path: Path) -> None:
     draw, fitted = random.Random(1), transformed.fitted_tabular()
     odd = [odd_tabular_row(draw) for _ in range(ROWS)] + [dict.fromkeys(transformed.TYPES)]
     assert_parity(fitted.folder / "graph", fitted.splits["train"], odd, family, tmp_path)
 
 
-@pytest.mark.parametrize("family", OTHERS)
+@families("cnn", "rnn", "transformer", "conv1d")
 def test_texts_pictures_and_series(family: str, tmp_path: Path) -> None:
     draw, fitted = random.Random(2), kinds.fitted_kinds()
     odd = [odd_row_of_kinds(draw) for _ in range(ROWS)] + [dict.fromkeys(kinds.TYPES)]
     assert_parity(fitted.folder / "graph", fitted.splits["train"], odd, family, tmp_path)
+
+
+@families("transfer")
+def test_pictures_through_a_backbone(family: str, tmp_path: Path) -> None:
+    draw = random.Random(3)
+    splits = {
+        split: [
+            {"photo": kinds.random_picture(draw), "label": draw.choice(["no", "yes"])} for _ in range(size)
+        ]
+        for split, size in (("train", 64), ("eval", 10), ("test", 10))
+    }
+    transformed.write_examples(tmp_path / "examples", splits, {"photo": "image"}, weight=None)
+    transformed.run_transform(tmp_path, {"photo": {"kind": "image", "height": 32, "width": 32}})
+    odd: list[Row] = [{"photo": content} for content in FILES.values()] + [{"photo": None}]
+    assert_parity(tmp_path / "graph", splits["train"], odd, family, tmp_path)
 
 
 ODD_NAMES = {
