@@ -31,6 +31,7 @@ _CHECKED_MERGES = 3
 _SMOOTHING = 0.2
 _ALONE_AFTER = 16
 """So many runs of one request each show a single client, who need not wait for others."""
+_ALONE_LONGER = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Limits:
         max_queued: Most requests that wait, of one signature; more are refused at once.
         max_wait_s: Most seconds that the queue may take to empty, by what runs took; longer is refused.
         in_flight: Runs of one signature at the same time, >= 1.
-        inline_s: Runs that take less are carried out in the event loop itself; 0 for none.
+        inline_s: Runs that take less are carried out in the event loop itself, for a single client those
+            that take five times as long, too; 0 for none.
         patience: Turns of the loop without a new request after which a run starts, >= 1. A turn takes some
             microseconds, and gRPC needs several to hand over each request: with 1, half as many rows a
             second were answered.
@@ -242,7 +244,9 @@ class Adaptive(Batcher):
         self._singles = self._singles + 1 if len(tasks) < 2 else 0
         if not tasks:
             return
-        if self._expected_s(rows) < self._limits.inline_s:
+        # For a single client the way to a thread and back is all loss; others could not have waited long.
+        inline_s = self._limits.inline_s * (_ALONE_LONGER if self._singles >= _ALONE_AFTER else 1)
+        if self._expected_s(rows) < inline_s:
             answers, took = self._timed(tasks)
             self._learn(rows, took)
             self._settle(tasks, answers)

@@ -146,6 +146,21 @@ def test_requests_of_successive_turns_go_into_one_run(zoo, patience, runs):
     drive(zoo, Adaptive, work, Limits(inline_s=10.0, patience=patience))
 
 
+def test_longer_runs_stay_in_the_event_loop_for_a_single_client(zoo):
+    async def work(batcher: Batcher, watched: Watched) -> None:
+        for _ in range(40):
+            await batcher.run(row(1.0))
+            batcher._run_s = 3.0  # as if it had been measured
+        assert watched.threads[-1] == threading.get_ident()
+        watched.threads.clear()
+        for _ in range(3):
+            await asyncio.gather(*(batcher.run(row(1.0)) for _ in range(3)))
+            batcher._run_s = 3.0
+        assert threading.get_ident() not in watched.threads
+
+    drive(zoo, Adaptive, work, Limits(inline_s=1.0))
+
+
 def test_a_single_client_does_not_wait_for_others(zoo):
     async def work(batcher: Batcher, watched: Watched) -> None:
         for _ in range(20):
