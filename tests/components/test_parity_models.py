@@ -31,14 +31,8 @@ Row = dict[str, Any]
 
 ROWS = 200
 
-SLOW = (
-    "wide_deep",
-    "resnet_tabular",
-    "custom",
-    "ensemble",
-    "conv1d",
-    "transfer",
-)  # beside others of their kind
+# Beside these, faster ones of their kind are tried always.
+SLOW = ("wide_deep", "resnet_tabular", "custom", "ensemble", "conv1d", "transformer", "transfer")
 SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "mlp": {"hidden": [8], "batch_norm": True},
     "wide_deep": {"hidden": [8]},
