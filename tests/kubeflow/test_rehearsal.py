@@ -59,7 +59,7 @@ def test_a_wrong_column_fails_the_first_step_and_is_still_reported(project: Proj
     assert ran.exit_code == 2
     assert ran.result["verdict"] == "failed"
     assert "error: " in ran.stderr
-    assert "no column 'carrier'" in ran.stderr
+    assert "no column 'distance'" in ran.stderr
     summary = json.loads((project.folder / ran.result["summary_path"]).read_text())
     assert [node["state"] for node in summary["nodes"]] == ["failed"] + ["skipped"] * 15
     assert (project.folder / ran.result["report_path"]).stat().st_size > 10_000
