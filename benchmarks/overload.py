@@ -62,9 +62,8 @@ async def _storm(arguments: Any, server: psutil.Process, port: int, request: byt
     normal = await keep_busy([one.send for one in pool], arguments.seconds)
     capacity = len(normal["latencies"]) / normal["wall_s"]
     before = server.memory_info().rss
-    found = await _offer(arguments, server, port, request, pool, capacity * arguments.times)
-    recovery = await _recovered(port, request, 2 * _percentile(normal["latencies"], 99))
     p99 = _percentile(normal["latencies"], 99)
+    found = await _offer(arguments, server, port, request, pool, capacity * arguments.times, 2 * p99)
     return {
         "load_average": round(os.getloadavg()[0], 1),
         "capacity_per_s": round(capacity),
@@ -81,12 +80,18 @@ async def _storm(arguments: Any, server: psutil.Process, port: int, request: byt
         "refused_p99_ms": round(_percentile(found["refused"], 99) * 1e3, 1),
         "other_failures": found["lost"],
         "rss_growth_mb": round((found["rss"] - before) / 1e6, 1),
-        "recovered_after_s": round(recovery, 2),
+        "recovered_after_s": round(found["recovery"], 2),
     }
 
 
 async def _offer(
-    arguments: Any, server: psutil.Process, port: int, request: bytes, idle: list[HttpConnection], rate: float
+    arguments: Any,
+    server: psutil.Process,
+    port: int,
+    request: bytes,
+    idle: list[HttpConnection],
+    rate: float,
+    within_s: float,
 ) -> dict[str, Any]:
     """Send at `rate` a second for some seconds; a connection more is opened where none is idle."""
     good: list[float] = []
@@ -123,8 +128,10 @@ async def _offer(
             task.add_done_callback(tasks.discard)
         rss = max(rss, server.memory_info().rss)
         await asyncio.sleep(_TICK_S)
+    recovery = await _recovered(port, request, within_s)  # while what was accepted is still answered
     await asyncio.gather(*tasks)
-    return {"good": good, "refused": refused, "rss": max(rss, server.memory_info().rss), **counts}
+    found = {"good": good, "refused": refused, "recovery": recovery}
+    return {**found, "rss": max(rss, server.memory_info().rss), **counts}
 
 
 async def _recovered(port: int, request: bytes, within_s: float) -> float:

@@ -32,6 +32,8 @@ _SMOOTHING = 0.2
 _ALONE_AFTER = 16
 """So many runs of one request each show a single client, who need not wait for others."""
 _ALONE_LONGER = 5
+_MOST_PATIENCE_S = 0.002
+"""A turn of the loop takes long where a flood of requests is refused."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class Adaptive(Batcher):
         self._singles = _ALONE_AFTER
         self._seen = 0
         self._turns_left = 0
+        self._patient_until = 0.0
         self._row_s: float | None = None
         self._run_s: float | None = None
 
@@ -260,10 +263,13 @@ class Adaptive(Batcher):
         alone = self._singles >= _ALONE_AFTER and len(self._queue) < 2
         if alone or not self._mergeable or self._queued_rows >= self._limits.max_rows:
             return False
+        now = time.monotonic()
+        if not self._seen:
+            self._patient_until = now + _MOST_PATIENCE_S
         if len(self._queue) > self._seen:
             self._seen, self._turns_left = len(self._queue), self._limits.patience
         self._turns_left -= 1
-        if self._turns_left > 0:
+        if self._turns_left > 0 and now < self._patient_until:
             return True
         self._seen = 0
         return False

@@ -48,9 +48,9 @@ class Settings:
         warmup_iterations: How often each warm-up request is run, >= 1.
         max_in_flight: Most computations that are read, wait or run at the same time, over all models and
             doors, >= 1; more are refused before they are read.
-        busy_in_flight: From so many on, more are refused while answers take longer than `busy_s`: a queue
+        busy_in_flight: From so many on, more are refused if they would take longer than `busy_s`: a queue
             that grows any longer would only make everyone wait.
-        busy_s: Seconds that answers may take, smoothed over the last ones, > 0.
+        busy_s: Seconds that answers may take, as foreseen from the last ones, > 0.
         rehearse_loads: Whether a version is loaded in a process of its own before it is loaded here, where
             another version of its model is served.
     """
@@ -67,7 +67,7 @@ class Settings:
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1
     max_in_flight: int = 1024
-    busy_in_flight: int = 64
+    busy_in_flight: int = 48
     busy_s: float = 0.1
     rehearse_loads: bool = False
 
@@ -102,7 +102,7 @@ class Core:
         self._threads = ThreadPoolExecutor(workers or self.settings.limits.in_flight, "run")
         self._reloading = asyncio.Lock()
         self._in_flight = 0
-        self._usual_s = 0.0
+        self._share_s = 0.0
 
     @property
     def manager(self) -> Manager:
@@ -141,7 +141,7 @@ class Core:
                 nothing, so that the accepted ones keep their time.
         """
         limit = self.settings.max_in_flight
-        if self._usual_s > self.settings.busy_s:
+        if self._in_flight * self._share_s > self.settings.busy_s:
             limit = min(limit, self.settings.busy_in_flight)
         if self._in_flight >= limit:
             raise ServingError(
@@ -149,12 +149,13 @@ class Core:
                 f"the server must not take on more than {limit} requests at once. Received: one more",
             )
         self._in_flight += 1
-        start = time.monotonic()
+        start, beside = time.monotonic(), self._in_flight
         try:
             yield
         finally:
             self._in_flight -= 1
-            self._usual_s += _SMOOTHING * (time.monotonic() - start - self._usual_s)
+            # Little's law: what a request takes, by those that are there with it, is what each adds.
+            self._share_s += _SMOOTHING * ((time.monotonic() - start) / beside - self._share_s)
 
     def resolve(self, spec: ModelSpec) -> Lease:
         """Hold the version that `spec` names while it is in use.

@@ -279,7 +279,8 @@ async def storm(server: Served, requests: int) -> list[str]:
 
 
 def rest_storm(server: Served, requests: int) -> list[int]:
-    body = json.dumps({"signature_name": "slow", "instances": [400.0] * 10_000})
+    # Long runs: these clients are threads, and take their time to send.
+    body = json.dumps({"signature_name": "slow", "instances": [20_000.0] * 10_000})
     with ThreadPoolExecutor(requests) as threads:
         sent = [
             threads.submit(server.rest.call, "POST", "/v1/models/zoo:predict", body) for _ in range(requests)
