@@ -51,6 +51,8 @@ def read_requirements() -> dict[str, list[str]]:
 
 requirements = read_requirements()
 extras = {name: requirements[name] for name in EXTRAS}
+# The serving gate asks the candidates through the server itself.
+extras["pipeline"] = sorted({*requirements["pipeline"], *requirements["serving"]})
 extras["all"] = sorted({line for name in EXTRAS if name != "dev" for line in requirements[name]})
 readme = ROOT / "README.md"
 

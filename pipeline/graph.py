@@ -70,7 +70,7 @@ GRAPH: tuple[Node, ...] = (
         run="headrace.components.ingest.run:run",
         outputs={"examples": "Examples"},
         config=("data", "usages", "evaluation.slices", "seed"),
-        packages=_ARROW,
+        packages=(*_ARROW, "pillow"),
     ),
     Node(
         id="statistics",

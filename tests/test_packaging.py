@@ -31,6 +31,10 @@ def test_light_installs_ask_for_no_tensorflow(extra: str) -> None:
     assert not names & {"tensorflow", "tfx", "keras", "apache-beam", "kfp"}
 
 
+def test_a_pipeline_brings_the_server_that_its_gate_asks() -> None:
+    assert read_requirement_names("serving") <= read_requirement_names("pipeline")
+
+
 def test_all_is_every_extra_but_dev() -> None:
     parts = [read_requirement_names(extra) for extra in ("lite", "client", "serving", "pipeline", "kubeflow")]
     assert read_requirement_names("all") == set().union(*parts)
