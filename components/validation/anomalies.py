@@ -171,7 +171,8 @@ def _judge_skew(distances: Sequence[Mapping[str, Any]], most: float, severity: S
         return Gate("data", "skew", "PASS", reason, None, keys, bound, worst["value"])
     if severity == "warning":
         reason = f"{place}, beyond {most:g}; a warning, since `validation.skew_is_error` is false."
-        return Gate("data", "skew", "PASS", reason, None, keys, bound, worst["value"])
+        # What is only warned of bounds nothing: a gate that passes holds the bound that it shows.
+        return Gate("data", "skew", "PASS", reason, None, keys, None, worst["value"])
     reason = f"{place}; at most {most:g} is allowed."
     return Gate("data", "skew", "FAIL", reason, None, keys, bound, worst["value"])
 

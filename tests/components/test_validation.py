@@ -129,6 +129,7 @@ def test_skew_is_a_warning_or_an_error(tmp_path: Path) -> None:
     gate = read_gates(base / "gates/gates.json")[-1]
     assert (gate.metric, gate.state) == ("skew", "PASS")
     assert "a warning" in gate.reason
+    assert gate.bound is None
     assert {r["feature"]: r["severity"] for r in rows_of(base)} == {
         "carrier": "warning",
         "distance": "warning",
