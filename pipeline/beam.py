@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -348,7 +349,7 @@ BeamConfig = Annotated[
 
 def engine_of(beam: BeamConfig, node_id: str) -> EngineConfig:
     """Return the engine of a node: its own, or else everybody's."""
-    nodes: dict[str, EngineConfig] = dict(beam.nodes)
+    nodes: Mapping[Any, EngineConfig] = beam.nodes
     return nodes.get(node_id, beam)
 
 

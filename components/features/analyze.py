@@ -50,6 +50,8 @@ def analyze(
     temp_dir: str,
     beam_args: Sequence[str] = (),
     row_size: RowSize = RowSize(),
+    *,
+    spread: bool = False,
 ) -> None:
     """Fit `preprocessing_fn` and write `transform_fn/`, `transformed_metadata/` and `metadata/`.
 
@@ -61,6 +63,7 @@ def analyze(
         temp_dir: For Beam's scratch files.
         beam_args: Beam pipeline options, runner included.
         row_size: What a row takes up: it bounds a batch.
+        spread: Whether the shards go to several workers.
     """
     schema = schema_utils.schema_from_feature_spec(parse_spec(types))
     metadata_io.write_metadata(
@@ -73,7 +76,7 @@ def analyze(
     with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=temp_dir):
         batches = (
             pipeline
-            | "Shards" >> beam.Create(list(shards), reshuffle=False)
+            | "Shards" >> beam.Create(list(shards), reshuffle=spread)
             | "Read" >> beam.FlatMap(read_record_batches, schema.SerializeToString(), row_size)
         )
         fitted = (batches, adapter) | "Fit" >> tft_beam.AnalyzeDataset(preprocessing_fn)

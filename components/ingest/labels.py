@@ -67,6 +67,17 @@ class LabelTally:
                 "for a number to predict set `data.task: regression`",
             )
 
+    def merge(self, other: "LabelTally") -> None:
+        """Take in what another tally found in later rows."""
+        self._missing += other._missing
+        self._first_missing = self._first_missing or other._first_missing
+        for value in (other._low, other._high):
+            if value is not None:
+                self._low = value if self._low is None else min(value, self._low)
+                self._high = value if self._high is None else max(value, self._high)
+        for split, counts in other.counts.items():
+            self.counts[split] += counts
+
     def classes(self) -> list[str] | None:
         """Return the classes in output order (None for regression) once all rows were seen.
 

@@ -25,7 +25,8 @@ from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.errors import DataRejected
 
 __all__ = [
-    "STATISTICS_FILE", "compute_statistics", "picture_schema", "read_record_batches", "read_statistics", "run",
+    "STATISTICS_FILE", "compute_statistics", "picture_schema", "read_record_batches", "read_statistics",
+    "run",
 ]  # fmt: skip
 
 STATISTICS_FILE = "FeatureStats.pb"
