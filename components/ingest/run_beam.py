@@ -94,7 +94,7 @@ def _merged(found: list[tuple[int, int, Any]], data: DataConfig, plan: ColumnPla
 
 
 class _ReadFile(beam.DoFn):
-    """Reads a file: yields `(file, first row, splits, rows)` a block, and at its end `(file, rows, tally)`."""
+    """Reads a file: yields `(file, row, splits, rows)` a block, and at its end `(file, rows, tally)`."""
 
     def __init__(self, data: DataConfig, plan: ColumnPlan) -> None:
         self._data = data
