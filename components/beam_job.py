@@ -13,7 +13,7 @@ __all__ = ["beam_job", "record_shards"]
 
 _OURS = {kind.__name__: kind for kind in (ConfigError, DataRejected, EnvironmentProblem)}
 _RAISED = re.compile(rf"headrace\.data\.errors\.({'|'.join(_OURS)}): ([^\n]+)")
-_LAST_LINES = 400
+_SHOWN_CHARACTERS = 400
 
 
 @contextmanager
@@ -55,6 +55,6 @@ def _translated(error: Exception, runner: str) -> HeadraceError:
         return _OURS[raised[1]](raised[2].strip())
     said = " ".join(text.split())
     return EnvironmentProblem(
-        f"the Beam job must end well on {runner}. Received: {said[-_LAST_LINES:]}",
+        f"the Beam job must end well on {runner}. Received: {said[-_SHOWN_CHARACTERS:]}",
         "see the node's log and the engine's own",
     )
