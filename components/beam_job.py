@@ -1,15 +1,13 @@
 """One Beam job of a node on an engine of its own: start it, wait for it, tell what its workers met."""
 
-import glob
-import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from headrace.data.errors import ConfigError, DataRejected, EnvironmentProblem, HeadraceError
 
-__all__ = ["beam_job", "record_shards"]
+__all__ = ["beam_job"]
 
 _OURS = {kind.__name__: kind for kind in (ConfigError, DataRejected, EnvironmentProblem)}
 _RAISED = re.compile(rf"headrace\.data\.errors\.({'|'.join(_OURS)}): ([^\n]+)")
@@ -29,23 +27,55 @@ def beam_job(beam_args: Sequence[str], runner: str) -> Iterator[Any]:
         EnvironmentProblem: If the job failed for another reason.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import create_runner
 
     # What flows through is named by type hints of several libraries, which contradict each other.
     options = PipelineOptions(list(beam_args), pipeline_type_check=False)
-    pipeline = beam.Pipeline(options=options)
-    yield pipeline
+    made = create_runner(options.view_as(StandardOptions).runner)
+    servers = _kept_servers(made)
+    yield (pipeline := beam.Pipeline(runner=made, options=options))
     try:
-        pipeline.run().wait_until_finish()
+        _run(pipeline)
     except HeadraceError:
         raise
     except Exception as error:  # each runner has its own types; the text is all that they share
         raise _translated(error, runner) from error
+    finally:
+        for server in servers:
+            server.stop()
 
 
-def record_shards(examples: str, split: str) -> list[str]:
-    """Return the record files of a split, in order."""
-    return sorted(glob.glob(os.path.join(glob.escape(examples), f"Split-{split}", "*.gz")))
+def _run(pipeline: Any) -> None:
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    except Exception:
+        raise
+    except BaseException:
+        # The node is told to stop: the cluster must not go on alone.
+        with suppress(Exception):
+            result.cancel()
+        raise
+
+
+def _kept_servers(runner: Any) -> list[Any]:
+    """Return a list that will hold the job servers that the runner starts.
+
+    Beam stops them when the interpreter exits, which a step's process skips: they would outlive it.
+    """
+    servers: list[Any] = []
+    make = getattr(runner, "default_job_server", None)
+    if make is not None:
+
+        def keep(options: Any) -> Any:
+            server = make(options)
+            if hasattr(server, "stop"):
+                servers.append(server)
+            return server
+
+        runner.default_job_server = keep
+    return servers
 
 
 def _translated(error: Exception, runner: str) -> HeadraceError:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.config import SPLITS, RawType
-from headrace.data.errors import DataRejected, HeadraceError
+from headrace.data.errors import DataRejected, EnvironmentProblem, HeadraceError
 from headrace.serving.preprocessing import Preprocessor
 
 from .analyze import RowSize, analyze
@@ -75,7 +75,7 @@ def run(ctx: NodeContext) -> NodeResult:
     emit("phase", text=f"fitting on {ingest.rows['train']:,} rows")
     with _telling_bad_content():
         described = fit(
-            examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args, spread=ctx.distributed
+            examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args, runner=ctx.beam_runner
         )
         transform = FittedTransform(graph_dir)
         _write_golden(examples, ingest, transform, graph_dir, has_sidecar=user_fn is None)
@@ -125,7 +125,7 @@ def fit(
     temp_dir: str,
     beam_args: Any = (),
     *,
-    spread: bool = False,
+    runner: str = "direct",
 ) -> list[dict[str, Any]]:
     """Write the transform graph, features.json and the sidecar; return the `features` of features.json.
 
@@ -137,7 +137,7 @@ def fit(
         graph_dir: Folder of the transform_graph artifact.
         temp_dir: For scratch files.
         beam_args: Beam pipeline options.
-        spread: Whether Beam's engine has several workers.
+        runner: Name of Beam's engine; `direct`: this process.
     """
     if user_fn is None:
         preprocessing_fn = build_preprocessing_fn(outputs, ingest.label)
@@ -153,7 +153,7 @@ def fit(
     size = RowSize(_text_factor(outputs), _VALUE_BYTES * pixels)
     shards = _shards(examples, "train")
     try:
-        analyze(shards, ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args, size, spread=spread)
+        analyze(shards, ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args, size, runner=runner)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     folder = os.path.join(graph_dir, "headrace")
@@ -213,10 +213,8 @@ def _telling_bad_content() -> Iterator[None]:
     """Turn what the graph says of a picture that it cannot take into an error of the data's."""
     try:
         yield
-    except HeadraceError:
-        raise
     except Exception as error:  # Beam wraps what a graph raises in errors of many types
-        for line in str(error).splitlines():
+        for line in str(error.__cause__ if isinstance(error, EnvironmentProblem) else error).splitlines():
             place = min((line.find(mark) for mark in _BAD_CONTENT if mark in line), default=-1)
             if place >= 0:
                 raise DataRejected(

@@ -49,7 +49,22 @@ def carry_out(folder: Path, beam: dict[str, Any]) -> Run:
     project.write_config(CONFIG | {"data": CONFIG["data"] | {"path": "rows"}, "beam": beam})
     ran = project.run()
     assert ran.exit_code == 0, ran.stdout + ran.stderr
+    assert servers_of(folder) == []
     return Run(project.summary(ran), folder / "runs/.store/artifacts")
+
+
+def servers_of(folder: Path) -> list[str]:
+    """Return the command lines of job servers that the steps of a project left behind."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            place = (process / "cwd").readlink()
+        except OSError:
+            continue  # it ended
+        if place == folder.resolve() and str(ENGINES) in command:
+            found.append(command)
+    return found
 
 
 @pytest.fixture(scope="module")
