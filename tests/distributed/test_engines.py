@@ -206,7 +206,9 @@ def test_flights_on_flink(cluster: FlinkCluster, tmp_path: Path) -> None:
             f"output.push={name}-push",
         ]
         sets += ["gates.quality=[]", "gates.allow_unbounded=true"]
-        ran = project.run(*sets, f"beam={json.dumps(beam)}")
+        sets += [f"beam={json.dumps(beam)}", f"validation.schema_path={name}.pbtxt"]
+        given = [part for override in sets for part in ("--set", override)]
+        ran = project.call("run", "demo.yaml", "--json", *given, timeout_s=1500)
         assert ran.exit_code == 0, ran.stdout + ran.stderr
         runs.append(Run(project.summary(ran), tmp_path / name / ".store/artifacts"))
     assert runs[0].summary["data"]["rows"] == 336_776
