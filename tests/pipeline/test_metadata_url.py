@@ -45,7 +45,9 @@ def test_a_missing_password_file_is_told(tmp_path: Path) -> None:
         connection_config(config, "")
 
 
-@pytest.mark.parametrize("url", ["sqlite:///x", "mysql://db", "mysql://u:hush@db/x", "mysql://u:hush@db", "http://db/x"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:///x", "mysql://db", "mysql://u:hush@db/x", "mysql://u:hush@db", "http://db/x"]
+)
 def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
     from headrace.pipeline.config import parse_config
     from tests.e2e.project import CONFIG
