@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -113,7 +114,7 @@ def _init(data: str, label: str, output: str | None, force: bool) -> None:
     text = infer_config(data, label, config_folder=str(target.absolute().parent))
     target.write_text(text, encoding="utf-8")
     click.echo(f"wrote {target}")
-    click.echo(f"next: headrace run {target}")
+    click.echo(f"next: headrace run {shlex.quote(str(target))}")
 
 
 @_cli.command("validate")

@@ -24,7 +24,7 @@ from .run import RunResult, conclude
 from .store import Store, prepare_folder
 from .summary import write_atomically
 
-__all__ = ["REPORT", "StepEnd", "conclude_steps", "run_step"]
+__all__ = ["REPORT", "StepEnd", "check_node", "conclude_steps", "run_step"]
 
 REPORT = "report"
 """Id of the step that concludes a run without running a node of it."""
@@ -52,6 +52,13 @@ class StepEnd:
         return failure_of(self.result)
 
 
+def check_node(node_id: str) -> None:
+    """Raise ConfigError unless `node_id` is a node of the graph or `REPORT`."""
+    ids = [node.id for node in GRAPH]
+    if node_id not in (*ids, REPORT):
+        raise ConfigError(f"node must be one of {', '.join(ids)}, or {REPORT}. Received: {node_id}")
+
+
 def run_step(
     config: RunConfig, node_id: str, run_id: str, *, cache: bool = True, concludes: bool = True
 ) -> StepEnd:
@@ -68,16 +75,14 @@ def run_step(
         ConfigError: If there is no such node; in the first node also if files or columns are wrong.
         EnvironmentProblem: If an output folder cannot be written.
     """
-    ids = [node.id for node in GRAPH]
-    if node_id not in (*ids, REPORT):
-        raise ConfigError(f"node must be one of {', '.join(ids)}, or {REPORT}. Received: {node_id}")
+    check_node(node_id)
     prepare_folder(config.output.runs, "output.runs")
     prepare_folder(config.output.push, "output.push")
     _record_request(config, run_id)
     if node_id == REPORT:
         return StepEnd(None, conclude_steps(config, run_id))
     result = _run_recorded(config, node_id, run_id, cache)
-    ended = concludes and (result.state == "failed" or node_id == ids[-1])
+    ended = concludes and (result.state == "failed" or node_id == GRAPH[-1].id)
     return StepEnd(result, conclude_steps(config, run_id) if ended else None)
 
 

@@ -48,11 +48,12 @@ def run_command(
     Raises:
         HeadraceError: If the config or the command is wrong, or a folder cannot be written.
     """
+    from .step import check_node, run_step
+
+    check_node(node_id)
     settings = [*overrides, *([] if metadata is None else [f"metadata.url={metadata}"])]
     loaded = load_any_config(config, settings, texts=texts, root=root, sha256=config_sha256)
     loaded = _with_span(loaded, span)
-    from .step import run_step
-
     end = run_step(loaded, node_id, run_id, cache=not force, concludes=executor_input is None)
     if executor_input is not None:
         # By name: rooms import downwards only.

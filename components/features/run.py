@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from headrace.components.imported import load_object
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.config import SPLITS, RawType
 from headrace.data.errors import DataRejected, EnvironmentProblem, HeadraceError
@@ -26,7 +27,7 @@ from .outputs import Bag, Category, Number, Output, Picture, Series, SeriesLengt
 from .plan import plan_outputs
 from .sidecar import describe_features, describe_transform, read_fitted
 from .signatures import FittedTransform
-from .user import describe_user_features, load_function, wrap_user_function
+from .user import describe_user_features, wrap_user_function
 
 __all__ = ["Ingest", "check_sidecar", "fit", "read_ingest", "run"]
 
@@ -142,7 +143,7 @@ def fit(
     if user_fn is None:
         preprocessing_fn = build_preprocessing_fn(outputs, ingest.label)
     else:
-        function = load_function(user_fn)
+        function = load_object(user_fn, "preprocessing_fn")
         preprocessing_fn = wrap_user_function(function, user_fn, list(ingest.columns), ingest.label)
     scratch = os.path.join(temp_dir, "tft")
     pixels = sum(

@@ -1,6 +1,5 @@
 """A preprocessing_fn that the user wrote, named by import path."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,37 +12,13 @@ from headrace.data.errors import ConfigError
 from .graph import LabelPlan, dense_column, label_outputs
 from .plan import default_embedding_dim
 
-__all__ = ["describe_user_features", "load_function", "wrap_user_function"]
+__all__ = ["describe_user_features", "wrap_user_function"]
 
 _MIN_COLLECTION = "tft_schema_override_min"
 _MAX_COLLECTION = "tft_schema_override_max"
 _TENSOR_COLLECTION = "tft_schema_override_tensor"
 
 PreprocessingFn = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-
-
-def load_function(path: str) -> PreprocessingFn:
-    """Import "module:function".
-
-    Raises:
-        ConfigError: If there is no such function.
-    """
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise ConfigError(
-            f'`preprocessing_fn` must be "module:function". Received: {path!r} (preprocessing_fn)'
-        )
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"`preprocessing_fn` must name an importable function. Received: {path!r}: {error} "
-            "(preprocessing_fn)",
-            "install the package that holds it, or put its folder on PYTHONPATH",
-        ) from error
-    if not callable(function):
-        raise ConfigError(f"`preprocessing_fn` must be a function. Received: {function!r} (preprocessing_fn)")
-    return function
 
 
 def wrap_user_function(

@@ -12,7 +12,7 @@ from typing import Any
 from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import DataRejected, GateRejected
 
-from .state import read_gates
+from .state import Gate, read_gates
 
 __all__ = ["anomaly_table", "data", "model"]
 
@@ -33,7 +33,7 @@ def data(ctx: NodeContext) -> NodeResult:
         anomalies = json.loads((folder / "anomalies.json").read_text(encoding="utf-8"))
         errors = [row for row in anomalies if row["severity"] == "error"]
         lines = ["The data gate rejected the data.", *(gate.line() for gate in failing)]
-        raise DataRejected("\n".join([*lines, *anomaly_table(errors)]), _hint(folder))
+        raise DataRejected("\n".join([*lines, *anomaly_table(errors)]), _hint(folder, failing))
     states = [gate.state for gate in gates]
     counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
     return NodeResult(
@@ -74,8 +74,10 @@ def _cell(value: object) -> str:
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
-def _hint(folder: Path) -> str:
+def _hint(folder: Path, failing: Sequence[Gate]) -> str:
     """Return what to do, naming the schema file where the validation node recorded one."""
+    if all(gate.metric == "corrupt_share" for gate in failing):
+        return "Replace or remove these pictures, or raise `data.max_corrupt_share`."
     try:
         path = json.loads((folder / "schema_origin.json").read_text(encoding="utf-8"))["path"]
     except FileNotFoundError:

@@ -1,18 +1,18 @@
 """Family `custom`: a model that the user's own function builds."""
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from headrace.components.features.spec import dtype_of, shape_of
+from headrace.components.imported import load_object
 from headrace.data.errors import ConfigError
 
 from .config import CustomConfig
 from .output import Output
 
-__all__ = ["build", "load_function"]
+__all__ = ["build"]
 
 
 def build(
@@ -23,7 +23,7 @@ def build(
     Raises:
         ConfigError: If there is no such function, or what it returns is no such model.
     """
-    function = load_function(config.function)
+    function = load_object(config.function, "model.function")
     try:
         model = function(features, dict(config.options), output, seed, precision)
     except ConfigError:
@@ -35,25 +35,6 @@ def build(
         ) from error
     _check(model, features, output, config.function)
     return model
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """Import "module:function".
-
-    Raises:
-        ConfigError: If there is no such function.
-    """
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"`model.function` must name an importable function. Received: {path!r}: {error}",
-            "install the package that holds it, or put its folder on PYTHONPATH",
-        ) from error
-    if not callable(function):
-        raise ConfigError(f"`model.function` must be a function. Received: {function!r} ({path})")
-    return function
 
 
 def _check(model: Any, features: Mapping[str, Any], output: Output, path: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
+from headrace.components.imported import load_object
 from headrace.data.errors import ConfigError
 
 from .averaging import AveragedWeights
 from .config import TrainingConfig
-from .imported import load_object
 from .lines import read_lines, write_lines
 from .optimizers import PlannedSchedule, plain_optimizer
 from .resume import RestOfState
@@ -167,7 +167,7 @@ def _own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
     found = []
     for number, entry in enumerate(training.callbacks):
         place = f"training.callbacks.{number}"
-        kind = load_object(entry.use, f"{place}.use")
+        kind = load_object(entry.use, f"{place}.use", "class")
         try:
             made = kind(**entry.options)
         except TypeError as error:

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from headrace.components.imported import load_object
 from headrace.components.models.output import Output
 
 from .config import Loss, TrainingConfig
-from .imported import load_object
 from .settings import loss_kind
 from .target import scaled, unscaled
 

@@ -15,7 +15,8 @@ from headrace.components.features.golden import encode_rows, golden_rows
 from headrace.components.features.graph import LabelPlan
 from headrace.components.features.plan import default_embedding_dim, plan_outputs
 from headrace.components.features.signatures import FittedTransform
-from headrace.components.features.user import load_function, wrap_user_function
+from headrace.components.features.user import wrap_user_function
+from headrace.components.imported import load_object
 from headrace.data.errors import ConfigError, DataRejected
 
 from .transformed import TYPES, make_splits, read_json, run_transform, write_examples
@@ -140,7 +141,7 @@ def test_a_users_own_function(tmp_path: Path) -> None:
 )
 def test_a_function_that_cannot_be_loaded(path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_function(path)
+        load_object(path, "preprocessing_fn")
 
 
 @pytest.mark.parametrize(

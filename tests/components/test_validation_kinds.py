@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from headrace.components.gates import verdict
 from headrace.components.gates.state import read_gates
 from headrace.components.ingest.run import run as ingest
 from headrace.components.node import NodeContext
 from headrace.components.validation import anomalies, schema, statistics
 from headrace.components.validation.anomalies import judge_pictures
 from headrace.components.validation.schema_file import curation_hash, parse_schema
+from headrace.data.errors import DataRejected
 
 FEATURES = [("image", "image"), ("ragged", "series"), ("fixed", "series")]
 ROWS = 300
@@ -172,6 +174,10 @@ def test_shares_of_corrupt_pictures_are_bounded(room):
         assert gate.value == pytest.approx(3 / 300)
         assert "3 of 300 rows were left out, 1.00%" in gate.reason
         assert "image in row 2 of" in gate.reason
+    judged = NodeContext("data_verdict", "r", {"gates": [str(base / "gates")]}, {}, {}, str(base))
+    with pytest.raises(DataRejected) as caught:
+        verdict.data(judged)
+    assert "data.max_corrupt_share" in str(caught.value.hint)
 
 
 def test_at_most_ten_pictures_are_named():

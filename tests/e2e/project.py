@@ -94,7 +94,7 @@ class Project:
         """Return the argument vector of a headrace command."""
         return [*HEADRACE, *arguments]
 
-    def call(self, *arguments: str, timeout_s: float = 300) -> Ran:
+    def call(self, *arguments: str, timeout_s: float = 600) -> Ran:
         """Run a headrace command in the project's folder."""
         done = subprocess.run(
             self.command(*arguments),

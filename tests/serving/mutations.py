@@ -163,9 +163,9 @@ def _packed(random: Random, data: bytes) -> tuple[bytes, dict[str, str]]:
     action = random.random()
     headers = {"Accept-Encoding": random.choice(["gzip", "", "*", "gzip;q=0"])}
     if action < 0.05:
-        return gzip.compress(data), {**headers, "Content-Encoding": "gzip"}
+        return gzip.compress(data, mtime=0), {**headers, "Content-Encoding": "gzip"}
     if action < 0.08:
-        return _bytes(random, gzip.compress(data)), {**headers, "Content-Encoding": "gzip"}
+        return _bytes(random, gzip.compress(data, mtime=0)), {**headers, "Content-Encoding": "gzip"}
     if action < 0.1:
         return data, {**headers, "Content-Encoding": random.choice(["gzip", "br", "deflate", "x" * 100])}
     return data, headers

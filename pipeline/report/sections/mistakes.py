@@ -29,7 +29,7 @@ def mistakes(facts: Facts) -> dict[str, Any] | None:
     return {
         "total": count(held.get("total")),
         "shown": count(len(rows)),
-        "order": "the largest error" if facts.task == "regression" else "the most confident",
+        "order": "the largest error" if facts.task == "regression" else "the largest loss",
         "task": facts.task,
         "legend": [(name, mark, "") for name, mark in marks.items()] if len(series) > 1 else [],
         "cards": [_card(row, kinds, pictures, marks) for row in rows] if drawn else [],

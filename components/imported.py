@@ -1,4 +1,4 @@
-"""Objects that the config names by import path."""
+"""Functions and classes of the user's own, which the config names by import path."""
 
 import importlib
 from typing import Any
@@ -8,24 +8,27 @@ from headrace.data.errors import ConfigError
 __all__ = ["load_object"]
 
 
-def load_object(path: str, place: str) -> Any:
+def load_object(path: str, place: str, what: str = "function") -> Any:
     """Import "module:name", something that can be called.
 
     Args:
         path: The import path.
         place: Config field to name in an error.
+        what: What it must be, for an error.
 
     Raises:
         ConfigError: If there is no such thing.
     """
     module, _, name = path.partition(":")
+    if not module or not name:
+        raise ConfigError(f'`{place}` must be "module:{what}". Received: {path!r} ({place})')
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"`{place}` must name something importable. Received: {path!r}: {error}",
+            f"`{place}` must name an importable {what}. Received: {path!r}: {error} ({place})",
             "install the package that holds it, or put its folder on PYTHONPATH",
         ) from error
     if not callable(found):
-        raise ConfigError(f"`{place}` must name a function or class. Received: {found!r} ({path})")
+        raise ConfigError(f"`{place}` must be a {what}. Received: {found!r} ({place}: {path})")
     return found
