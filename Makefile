@@ -14,7 +14,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FLIGHTS := build/data/.flights
 
-.PHONY: help setup run test test-fast test-all lint format types imports lock clean
+.PHONY: help setup run test test-fast test-all test-distributed lint format types imports lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,13 +30,17 @@ $(FLIGHTS): | setup
 	@touch $@
 
 test: setup lint types imports ## all that CI runs: lint, types, imports, tests and doctests
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not distributed" $(ARGS)
 
 test-fast: setup ## unit tests only, in under three minutes
-	$(PYTEST) -m "not slow and not e2e" $(ARGS)
+	$(PYTEST) -m "not slow and not e2e and not distributed" $(ARGS)
 
 test-all: setup lint types imports ## test, and the slow tests too
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -m "not distributed" $(ARGS)
+
+test-distributed: setup $(FLIGHTS) ## Beam on a Flink cluster and on Prism, which it fetches; needs Java, Maven and Go
+	scripts/beam_engines.sh
+	$(BIN)/python -m pytest -m distributed --timeout 1800 $(ARGS) tests/distributed
 
 lint: setup ## ruff
 	$(BIN)/ruff check .

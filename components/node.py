@@ -26,6 +26,7 @@ class NodeContext:
             only the parts that the graph lists for this node.
         temp_dir: A folder for scratch files; removed after the node.
         beam_args: Arguments for Beam pipeline options, runner included.
+        beam_runner: Engine of Beam's part, as `beam.runner` names it; `direct`: this process.
     """
 
     node_id: str
@@ -35,6 +36,17 @@ class NodeContext:
     config: Mapping[str, Any]
     temp_dir: str
     beam_args: Sequence[str] = ()
+    beam_runner: str = "direct"
+
+    @property
+    def distributed(self) -> bool:
+        """Whether Beam's part must run as a Beam job, since its engine is not this process."""
+        return self.beam_runner != "direct"
+
+    @property
+    def by_engine(self) -> str:
+        """What a finding says of the engine: nothing, unless it is another than this process."""
+        return f", by Beam on {self.beam_runner}" if self.distributed else ""
 
     def input(self, name: str) -> str:
         """Return the URI of the one artifact of input `name`."""

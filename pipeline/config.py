@@ -29,11 +29,11 @@ from headrace.data.errors import ConfigError
 from headrace.data.section import Section
 from headrace.serving.deploy.config import DeployConfig
 
+from .beam import BeamConfig, DirectBeam, place_beam
 from .cluster import KubeflowConfig, MetadataConfig
 from .config_errors import explain
 
 __all__ = [
-    "BeamConfig",
     "OutputConfig",
     "RunConfig",
     "column_plan",
@@ -56,17 +56,6 @@ class OutputConfig(Section):
 
     runs: str = "./runs"
     push: str = "./push"
-
-
-class BeamConfig(Section):
-    """Options of Apache Beam, which fits the transform and runs TFMA.
-
-    Attributes:
-        args: Beam pipeline options. The default is Beam's portable runner inside the process:
-            the plain DirectRunner first tries to download and start another runner.
-    """
-
-    args: tuple[str, ...] = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
 
 
 class RunConfig(Section):
@@ -97,7 +86,7 @@ class RunConfig(Section):
     variants: VariantsConfig = VariantsConfig()
     gates: GatesConfig = GatesConfig()
     push: PushConfig = PushConfig()
-    beam: BeamConfig = BeamConfig()
+    beam: BeamConfig = DirectBeam()
     output: OutputConfig = OutputConfig()
     metadata: MetadataConfig = MetadataConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
@@ -320,6 +309,7 @@ def place_config(config: RunConfig, folder: Path, stem: str, root: str | Path | 
             "data": config.data.model_copy(update={"path": data_path}),
             "validation": config.validation.model_copy(update={"schema_path": str(folder / schema_path)}),
             "model": place_weights(config.model, folder),
+            "beam": place_beam(config.beam, folder),
             "output": output,
         }
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from headrace.data.errors import EnvironmentProblem, HeadraceError
 
+from .beam import engine_of
 from .config import RunConfig
 from .graph import node as find_node
 from .leftovers import discard_unpublished
@@ -110,7 +111,8 @@ def _environment(config: RunConfig, store: Store, node_id: str, run_id: str) -> 
     os.environ["HEADRACE_RUN_ID"] = run_id
     os.environ["HEADRACE_STORE"] = store.root
     os.environ["HEADRACE_SCRATCH"] = store.scratch
-    os.environ["HEADRACE_BEAM_ARGS"] = json.dumps(list(config.beam.args))
+    engine = engine_of(config.beam, node_id)
+    os.environ["HEADRACE_BEAM"] = json.dumps({"runner": engine.runner, "args": engine.pipeline_args()})
     if not find_node(node_id).gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

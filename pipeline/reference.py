@@ -23,6 +23,8 @@ An editor that knows JSON Schema completes and checks the file with this first l
 `# yaml-language-server: $schema=docs/config.schema.json` (a path from the config to that file).
 """
 
+_CHOICES = ("kind", "method", "family", "runner")  # fields that choose a section's class
+
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the config file, every field with its description."""
@@ -99,7 +101,7 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[Bas
     for name, field in model.model_fields.items():
         below = f"{path}.{name}" if path else name
         for child in _direct(field.annotation):
-            kinds = [f.annotation for n, f in child.model_fields.items() if n in ("kind", "method", "family")]
+            kinds = [f.annotation for n, f in child.model_fields.items() if n in _CHOICES]
             suffix = f" ({get_args(kinds[0])[0]})" if kinds else ""
             star = ".NAME" if _is_mapping(field.annotation) else ""
             yield from _sections(child, f"{below}{star}{suffix}")

@@ -87,7 +87,7 @@ def run(ctx: NodeContext) -> NodeResult:
     results = [_judge_entry(entry, predictions, judge) for entry in entries]
     importance = _importance(given, float32)
     emit("importance", text="permutation importance done")
-    tfma = _write_tfma(given, judge, results, predictions)
+    tfma = _write_tfma(given, judge, results, predictions, texts)
     _write_predictions(ctx.outputs["evaluation"], predictions, judge)
     if "float32" in predictions:
         _write_json(_mistakes(given, judge, predictions["float32"]), ctx, "mistakes.json")
@@ -107,7 +107,8 @@ def run(ctx: NodeContext) -> NodeResult:
         "tfma": tfma,
     }
     _write_json(document, ctx, "evaluation.json")
-    return NodeResult(_finding(document), {"evaluation": {"rows": len(given.rows), "tfma": tfma["state"]}})
+    facts = {"rows": len(given.rows), "tfma": tfma["state"], "beam_runner": ctx.beam_runner}
+    return NodeResult(f"{_finding(document)}{ctx.by_engine}", {"evaluation": facts})
 
 
 def _read_json(*parts: str) -> Any:
@@ -291,8 +292,16 @@ def _write_tfma(
     judge: Judge,
     results: Sequence[dict[str, Any] | None],
     predictions: Mapping[str, np.ndarray],
+    texts: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
     from .tfma import write_tfma  # imports TFMA and Beam
+
+    context, side = given.context, None
+    if context.distributed:
+        from .tfma_beam import BeamSide
+
+        emit("phase", text=f"TFMA's evaluation, a Beam job on {context.beam_runner}")
+        side = BeamSide(texts, context.temp_dir, context.beam_runner, context.beam_args)
 
     def place(name: str) -> str:
         if name == "baseline":
@@ -305,7 +314,8 @@ def _write_tfma(
     folder = os.path.join(given.context.outputs["evaluation"], "tfma")
     places = (given.context.input("examples"), place)
     weighted = given.rows.weights is not None
-    return write_tfma(folder, judge, given.config.slices, judged, predictions, places, weighted=weighted)
+    specs = given.config.slices
+    return write_tfma(folder, judge, specs, judged, predictions, places, weighted=weighted, side=side)
 
 
 def _write_predictions(folder: str, predictions: Mapping[str, np.ndarray], judge: Judge) -> None:

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from .cross_check import MAX_DIFFERENCE, compare, run_tfma
 from .judge import Judge
 from .record import Record, Values, checked_labels, make_record, tfma_values, write_record
 from .slices import Slice
+
+if TYPE_CHECKING:
+    from .tfma_beam import BeamSide
 
 __all__ = ["write_tfma"]
 
@@ -30,6 +34,7 @@ def write_tfma(
     places: tuple[str, Callable[[str], str]],
     *,
     weighted: bool,
+    side: "BeamSide | None" = None,
 ) -> dict[str, Any]:
     """Write `tfma/<variant>/` for every judged variant and hold float32 to TFMA's own code.
 
@@ -43,6 +48,7 @@ def write_tfma(
         predictions: Name -> predictions.
         places: Location of the examples, and of a variant's model by its name; for display.
         weighted: Whether rows have weights.
+        side: Engine that TFMA's own pipeline runs on; None: TFMA's code runs in this process.
 
     Returns:
         `{state: PASS, FAIL or SKIPPED, reason, max_abs_diff, rows, slices}`.
@@ -61,7 +67,8 @@ def write_tfma(
         parts = _parts(judge, result)
         values = [tfma_values(judge, predictions[name], rows, metrics) for _, rows, metrics in parts]
         if name == "float32":
-            checked, theirs = _check(record, judge, predictions[name], parts, values, weighted=weighted)
+            check = _check if side is None else partial(_check_on_beam, side)
+            checked, theirs = check(record, judge, predictions[name], parts, values, weighted=weighted)
             values = (
                 [ours | genuine for ours, genuine in zip(values, theirs, strict=True)] if theirs else values
             )
@@ -116,17 +123,43 @@ def _check(
     except Exception as error:  # evidence of its own: the gate sees that the judge could not be checked
         reason = f"TFMA's own code failed on float32: {type(error).__name__}: {error}"
         return _outcome("FAIL", reason, None, 0, 0), []
-    worst = max(
-        (
-            (*compare(mine, genuine, len(judge.classes)), dict(parts[n][0]))
-            for n, mine, genuine in zip(largest, ours, theirs, strict=True)
-        ),
-        key=lambda found: found[0],
+    outcome = _describe(
+        _worst(ours, theirs, [parts[n][0] for n in largest], judge), subset[0], len(chosen) - 1
     )
-    outcome = _describe(worst, subset[0], len(chosen) - 1)
     whole = rows <= most and len(largest) == len(parts)
     ordered = dict(zip(largest, theirs, strict=True))
     return outcome, [ordered[n] for n in range(len(parts))] if whole else []
+
+
+def _check_on_beam(
+    side: "BeamSide",
+    record: Record,
+    judge: Judge,
+    predictions: np.ndarray,
+    parts: Sequence[_Part],
+    values: Sequence[Values],
+    *,
+    weighted: bool,
+) -> tuple[dict[str, Any], list[Values]]:
+    """Compare TFMA's own pipeline with ours, on all rows and slices; a job that fails fails the node."""
+    from .tfma_beam import evaluate_on_beam
+
+    keys = [part[0] for part in parts]
+    theirs = evaluate_on_beam(record, judge, predictions, keys, side, weighted=weighted)
+    return _describe(_worst(values, theirs, keys, judge), judge, len(parts) - 1), theirs
+
+
+def _worst(
+    ours: Sequence[Values], theirs: Sequence[Values], keys: Sequence[Mapping[str, str]], judge: Judge
+) -> tuple[float, str, dict[str, str]]:
+    """Return the largest difference, its metric and its slice."""
+    return max(
+        (
+            (*compare(mine, genuine, len(judge.classes)), dict(key))
+            for mine, genuine, key in zip(ours, theirs, keys, strict=True)
+        ),
+        key=lambda found: found[0],
+    )
 
 
 def _sample(

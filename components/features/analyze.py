@@ -13,6 +13,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio.tf_example_record import TFExampleBeamRecord
 
+from headrace.components.beam_job import beam_job
 from headrace.data.config import RawType
 
 __all__ = ["RowSize", "analyze", "batch_rows", "parse_spec", "read_record_batches"]
@@ -50,6 +51,8 @@ def analyze(
     temp_dir: str,
     beam_args: Sequence[str] = (),
     row_size: RowSize = RowSize(),
+    *,
+    runner: str = "direct",
 ) -> None:
     """Fit `preprocessing_fn` and write `transform_fn/`, `transformed_metadata/` and `metadata/`.
 
@@ -61,6 +64,7 @@ def analyze(
         temp_dir: For Beam's scratch files.
         beam_args: Beam pipeline options, runner included.
         row_size: What a row takes up: it bounds a batch.
+        runner: Name of Beam's engine; `direct`: this process.
     """
     schema = schema_utils.schema_from_feature_spec(parse_spec(types))
     metadata_io.write_metadata(
@@ -69,11 +73,13 @@ def analyze(
     adapter = TFExampleBeamRecord(
         physical_format="inmem", telemetry_descriptors=["headrace"], schema=schema
     ).TensorAdapterConfig()
+    spread = runner != "direct"
     options = PipelineOptions(list(beam_args), pipeline_type_check=False)
-    with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=temp_dir):
+    job = beam_job(beam_args, runner) if spread else beam.Pipeline(options=options)
+    with job as pipeline, tft_beam.Context(temp_dir=temp_dir):
         batches = (
             pipeline
-            | "Shards" >> beam.Create(list(shards), reshuffle=False)
+            | "Shards" >> beam.Create(list(shards), reshuffle=spread)
             | "Read" >> beam.FlatMap(read_record_batches, schema.SerializeToString(), row_size)
         )
         fitted = (batches, adapter) | "Fit" >> tft_beam.AnalyzeDataset(preprocessing_fn)

@@ -15,7 +15,7 @@ from headrace.data.config import RawType
 
 from .analyze import RowSize, batch_rows, parse_spec
 
-__all__ = ["BatchTransform", "compile_transform", "transform_shards"]
+__all__ = ["BatchTransform", "compile_transform", "transform_shard", "transform_shards"]
 
 _BATCH_ROWS = 8192
 _GZIP = 31  # zlib's window bits for a gzip header
@@ -56,19 +56,39 @@ def transform_shards(
     Yields:
         Rows written since the last yield.
     """
-    encoder = RecordBatchToExamplesEncoder()
     for index, shard in enumerate(shards):
-        # Not `map(transform)`: each dataset would optimise the graph anew, at half a second a shard.
-        rows = batch_rows(shard, _BATCH_ROWS, row_size)
-        batches = tf.data.TFRecordDataset(shard, "GZIP").batch(rows).prefetch(1)
-        name = f"transformed_examples-{index:05d}-of-{len(shards):05d}.gz"
-        packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-        with open(os.path.join(folder, name), "wb") as stream:
-            for serialized in batches:
-                batch = _record_batch(transform(serialized))
-                stream.write(packer.compress(frame_records(encoder.encode(batch))))
-                yield batch.num_rows
-            stream.write(packer.flush())
+        yield from transform_shard(shard, transform, folder, (index, len(shards)), row_size)
+
+
+def transform_shard(
+    shard: str, transform: BatchTransform, folder: str, place: tuple[int, int], row_size: RowSize
+) -> Iterator[int]:
+    """Write the transformed file of one shard, whole or not at all.
+
+    Args:
+        shard: Gzip TFRecord file of tf.Example.
+        transform: What to do with each batch.
+        folder: An existing folder.
+        place: Index of the shard, and how many there are.
+        row_size: What a row takes up: it bounds a batch.
+
+    Yields:
+        Rows written since the last yield.
+    """
+    encoder = RecordBatchToExamplesEncoder()
+    # Not `map(transform)`: each dataset would optimise the graph anew, at half a second a shard.
+    rows = batch_rows(shard, _BATCH_ROWS, row_size)
+    batches = tf.data.TFRecordDataset(shard, "GZIP").batch(rows).prefetch(1)
+    path = os.path.join(folder, f"transformed_examples-{place[0]:05d}-of-{place[1]:05d}.gz")
+    partial = f"{path}.{os.getpid()}.part"  # an engine may run a shard twice
+    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+    with open(partial, "wb") as stream:
+        for serialized in batches:
+            batch = _record_batch(transform(serialized))
+            stream.write(packer.compress(frame_records(encoder.encode(batch))))
+            yield batch.num_rows
+        stream.write(packer.flush())
+    os.replace(partial, path)
 
 
 def _record_batch(tensors: Mapping[str, Any]) -> pa.RecordBatch:

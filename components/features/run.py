@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from headrace.components.imported import load_object
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.config import SPLITS, RawType
-from headrace.data.errors import DataRejected, HeadraceError
+from headrace.data.errors import DataRejected, EnvironmentProblem, HeadraceError
 from headrace.serving.preprocessing import Preprocessor
 
 from .analyze import RowSize, analyze
@@ -75,14 +75,17 @@ def run(ctx: NodeContext) -> NodeResult:
     _check_fittable(outputs, ingest)
     emit("phase", text=f"fitting on {ingest.rows['train']:,} rows")
     with _telling_bad_content():
-        described = fit(examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args)
+        described = fit(
+            examples, ingest, outputs, user_fn, graph_dir, ctx.temp_dir, ctx.beam_args, runner=ctx.beam_runner
+        )
         transform = FittedTransform(graph_dir)
         _write_golden(examples, ingest, transform, graph_dir, has_sidecar=user_fn is None)
         size = RowSize(_text_factor(outputs), _VALUE_BYTES * sum(spec["width"] for spec in described))
-        _transform_splits(examples, ingest, transform, ctx.outputs["transformed_examples"], size)
+        _transform_splits(ctx, ingest, transform, size)
     categories = sum(spec["cardinality"] or 0 for spec in described)
     finding = f"{len(ingest.columns)} columns to {len(described)} model inputs, {categories:,} categories"
-    return NodeResult(finding, {"transform_graph": {"inputs": len(described), "categories": categories}})
+    counts = {"inputs": len(described), "categories": categories, "beam_runner": ctx.beam_runner}
+    return NodeResult(f"{finding}{ctx.by_engine}", {"transform_graph": counts})
 
 
 def read_ingest(examples: str, label_separator: str = "|") -> Ingest:
@@ -122,6 +125,8 @@ def fit(
     graph_dir: str,
     temp_dir: str,
     beam_args: Any = (),
+    *,
+    runner: str = "direct",
 ) -> list[dict[str, Any]]:
     """Write the transform graph, features.json and the sidecar; return the `features` of features.json.
 
@@ -133,6 +138,7 @@ def fit(
         graph_dir: Folder of the transform_graph artifact.
         temp_dir: For scratch files.
         beam_args: Beam pipeline options.
+        runner: Name of Beam's engine; `direct`: this process.
     """
     if user_fn is None:
         preprocessing_fn = build_preprocessing_fn(outputs, ingest.label)
@@ -148,7 +154,7 @@ def fit(
     size = RowSize(_text_factor(outputs), _VALUE_BYTES * pixels)
     shards = _shards(examples, "train")
     try:
-        analyze(shards, ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args, size)
+        analyze(shards, ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args, size, runner=runner)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     folder = os.path.join(graph_dir, "headrace")
@@ -208,10 +214,8 @@ def _telling_bad_content() -> Iterator[None]:
     """Turn what the graph says of a picture that it cannot take into an error of the data's."""
     try:
         yield
-    except HeadraceError:
-        raise
     except Exception as error:  # Beam wraps what a graph raises in errors of many types
-        for line in str(error).splitlines():
+        for line in str(error.__cause__ if isinstance(error, EnvironmentProblem) else error).splitlines():
             place = min((line.find(mark) for mark in _BAD_CONTENT if mark in line), default=-1)
             if place >= 0:
                 raise DataRejected(
@@ -263,9 +267,24 @@ def _write_golden(
 
 
 def _transform_splits(
-    examples: str, ingest: Ingest, transform: FittedTransform, folder: str, row_size: RowSize
+    ctx: NodeContext, ingest: Ingest, transform: FittedTransform, row_size: RowSize
 ) -> None:
+    examples, folder = ctx.input("examples"), ctx.outputs["transformed_examples"]
     total, done = sum(ingest.rows.values()), 0
+    if ctx.distributed:
+        from .apply_beam import transform_splits
+
+        emit("phase", text=f"transforming {total:,} rows, a Beam job on {ctx.beam_runner}")
+        shards = {split: _shards(examples, split) for split in SPLITS}
+        engine = (ctx.beam_runner, ctx.beam_args)
+        graph_dir = ctx.outputs["transform_graph"]
+        found = transform_splits(shards, ingest.parsed, graph_dir, folder, row_size, ctx.temp_dir, engine)
+        if found != dict(ingest.rows):
+            raise HeadraceError(
+                f"every row must be transformed once. Received: {found} of {dict(ingest.rows)} "
+                f"(Beam on {ctx.beam_runner})"
+            )
+        return
     batch_transform = compile_transform(transform.apply, ingest.parsed)
     for split in SPLITS:
         target = os.path.join(folder, f"Split-{split}")

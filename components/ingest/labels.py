@@ -60,12 +60,19 @@ class LabelTally:
             value, rows = item["values"].as_py(), item["counts"].as_py()
             for label in self._split(value):
                 self.counts[split][label] += rows
-        if len(self.counts[split]) > _MAX_CLASSES:
-            raise DataRejected(
-                f"a classification label must have at most {_MAX_CLASSES} values. Received: more "
-                f"(data.label: {self._data.label})",
-                "for a number to predict set `data.task: regression`",
-            )
+        self._bound(split)
+
+    def merge(self, other: "LabelTally") -> None:
+        """Take in what another tally found in later rows."""
+        self._missing += other._missing
+        self._first_missing = self._first_missing or other._first_missing
+        for value in (other._low, other._high):
+            if value is not None:
+                self._low = value if self._low is None else min(value, self._low)
+                self._high = value if self._high is None else max(value, self._high)
+        for split, counts in other.counts.items():
+            self.counts[split] += counts
+            self._bound(split)
 
     def classes(self) -> list[str] | None:
         """Return the classes in output order (None for regression) once all rows were seen.
@@ -107,6 +114,14 @@ class LabelTally:
                     f"{rows} rows (column {name!r})"
                 )
         return classes
+
+    def _bound(self, split: str) -> None:
+        if len(self.counts[split]) > _MAX_CLASSES:
+            raise DataRejected(
+                f"a classification label must have at most {_MAX_CLASSES} values. Received: more "
+                f"(data.label: {self._data.label})",
+                "for a number to predict set `data.task: regression`",
+            )
 
     def _check_classes(self, block: Block, labels: pa.Array) -> None:
         known = {*self._data.classes}

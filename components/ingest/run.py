@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,19 +22,19 @@ from headrace.data.readers.rows import read_blocks, referenced_files
 from headrace.data.readers.values import ARROW_TYPES
 from headrace.data.source import Source, check_source
 
-from .codes import check_codes
 from .fingerprint import combine_digests, digest_files
-from .labels import LabelTally
 from .shuffle import Spill, bucket_count
 from .split import assign_splits
+from .tally import Tally
 from .tfrecord import write_shards
 from .windows import CutWindows, WindowRows
 
-__all__ = ["Ingested", "ingest", "run"]
+__all__ = [
+    "Ingested", "conclude", "gzip_level", "ingest", "kept_here", "run", "shuffle_buckets",
+]  # fmt: skip
 
 _EVENT_INTERVAL_S = 1.0
 _PARTIAL = ".partial"
-_MOST_CORRUPT = 1000
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,43 @@ def run(ctx: NodeContext) -> NodeResult:
     source = check_source(data, plan)
     folder = ctx.outputs["examples"]
     with _all_or_nothing(folder) as partial:
-        found = ingest(source, data, plan, int(ctx.config["seed"]), partial, ctx.temp_dir)
+        found = _ingest(ctx, source, data, plan, partial)
         summary = summarize(source, data, plan, found)
         with open(os.path.join(partial, "ingest.json"), "w", encoding="utf-8") as stream:
             json.dump(summary, stream, indent=1, ensure_ascii=False)
     parts = ", ".join(f"{rows:,} {split}" for split, rows in found.rows.items())
+    local = kept_here(data)
+    said = f", not by Beam on {ctx.beam_runner}: {local}" if local and ctx.distributed else ctx.by_engine
     return NodeResult(
-        f"{summary['rows']:,} rows: {parts}",
-        {"examples": {"rows": summary["rows"], "content_sha256": summary["sha256"]}},
+        f"{summary['rows']:,} rows: {parts}{said}",
+        {
+            "examples": {
+                "rows": summary["rows"],
+                "content_sha256": summary["sha256"],
+                "beam_runner": "direct" if local else ctx.beam_runner,
+            }
+        },
     )
+
+
+def _ingest(ctx: NodeContext, source: Source, data: DataConfig, plan: ColumnPlan, folder: str) -> Ingested:
+    seed = int(ctx.config["seed"])
+    if not ctx.distributed or kept_here(data):
+        return ingest(source, data, plan, seed, folder, ctx.temp_dir)
+    from .run_beam import read_and_write
+
+    emit("phase", text=f"a Beam job on {ctx.beam_runner}")
+    tally = read_and_write(
+        source.paths, data, plan, seed, folder, ctx.temp_dir, (ctx.beam_runner, ctx.beam_args)
+    )
+    return conclude(tally, data)
+
+
+def kept_here(data: DataConfig) -> str:
+    """Say why ingest reads data in its own process even where Beam has an engine; "": it need not."""
+    if data.windows is not None:
+        return "windows are cut across rows"
+    return "a folder of images is one listing" if data.format == "images" else ""
 
 
 def ingest(
@@ -100,7 +128,7 @@ def ingest(
     try:
         spill, found = _scatter(source, data, plan, seed, spill_dir)
         done = 0
-        level = 0 if any(column.type == "image" for column in plan.columns) else 1
+        level = gzip_level(plan)
         for split in SPLITS:
             target = os.path.join(folder, f"Split-{split}")
             os.makedirs(target)
@@ -143,42 +171,59 @@ def _scatter(
     """Read all rows once: check them, and spill them by split."""
     names = [column.name for column in plan.columns]
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in plan.columns])
-    elsewhere = data.format != "images" and any(column.type == "image" for column in plan.columns)
-    buckets = bucket_count([(path, os.path.getsize(path)) for path in source.paths], elsewhere)
-    missing = {split: dict.fromkeys(names, 0) for split in SPLITS}
+    buckets = shuffle_buckets(source.paths, data, plan)
+    tally = Tally(data, names)
     windows = None if data.windows is None else CutWindows(data, plan, spill_dir, buckets)
-    labels = LabelTally(data)
-    corrupt: list[Corrupt] = []
-    corrupt_rows = 0
     said = time.monotonic()
     with Spill(spill_dir, schema, buckets, seed) as spill:
         for rows in _read(source, data, plan, windows):
             block = rows.block
-            corrupt_rows += len(block.corrupt)
-            corrupt += block.corrupt[: _MOST_CORRUPT - len(corrupt)]
-            labels.check(block)
-            check_codes(block, plan)
+            tally.check(block, plan)
             parts = spill.add(block.batch.select(names), assign_splits(rows.judged, data, plan))
-            for split, part in zip(SPLITS, parts, strict=True):
-                labels.count(split, part.column(data.label))
-                for name, column in zip(names, part.columns, strict=True):
-                    missing[split][name] += column.null_count
+            tally.count(parts)
             if time.monotonic() - said > _EVENT_INTERVAL_S:
                 said = time.monotonic()
                 done = sum(spill.rows.values())
                 emit("rows", done=done, text=f"read {done:,} rows")
-    if corrupt_rows and not any(spill.rows.values()):
-        raise DataRejected(
-            f"pictures must be decodable. Received: none of {corrupt_rows:,}; {corrupt[0].path}: "
-            f"{corrupt[0].reason}"
-        )
-    classes = labels.classes()
-    _check_splits(spill.rows, data)
     cut = None if windows is None else {"rows": windows.rows, "unlabelled": windows.unlabelled}
+    return spill, conclude(tally, data, cut)
+
+
+def conclude(tally: Tally, data: DataConfig, windows: dict[str, int] | None = None) -> Ingested:
+    """Judge what was counted in all rows.
+
+    Args:
+        tally: Of all rows.
+        data: The `data` section.
+        windows: What windows were cut of.
+
+    Raises:
+        DataRejected: If the labels, or the sizes of the splits, break a rule.
+    """
+    if tally.corrupt_rows and not any(tally.rows.values()):
+        raise DataRejected(
+            f"pictures must be decodable. Received: none of {tally.corrupt_rows:,}; "
+            f"{tally.corrupt[0].path}: {tally.corrupt[0].reason}"
+        )
+    classes = tally.labels.classes()
+    _check_splits(tally.rows, data)
     counts = None
     if classes is not None:
-        counts = {split: {label: labels.counts[split][label] for label in classes} for split in SPLITS}
-    return spill, Ingested(spill.rows, missing, classes, counts, tuple(corrupt), corrupt_rows, cut)
+        counts = {split: {label: tally.labels.counts[split][label] for label in classes} for split in SPLITS}
+    return Ingested(
+        tally.rows, tally.missing, classes, counts, tuple(tally.corrupt), tally.corrupt_rows, windows
+    )
+
+
+def gzip_level(plan: ColumnPlan) -> int:
+    """Return how hard examples are compressed: pictures, which are so already, not at all."""
+    return 0 if any(column.type == "image" for column in plan.columns) else 1
+
+
+def shuffle_buckets(paths: Sequence[str], data: DataConfig, plan: ColumnPlan) -> int:
+    """Return the number of buckets of the shuffle."""
+    elsewhere = data.format != "images" and any(column.type == "image" for column in plan.columns)
+    return bucket_count([(path, os.path.getsize(path)) for path in paths], elsewhere)
 
 
 def _read(

@@ -17,7 +17,7 @@ from headrace.data.config import SPLITS
 
 from .hashing import mix
 
-__all__ = ["Spill", "bucket_count"]
+__all__ = ["Spill", "bucket_count", "choose_places", "order_in_bucket"]
 
 _BUCKET_BYTES = 32 << 20
 _MAX_BUCKETS = 256  # each holds a file open, and the usual limit is 1024
@@ -37,6 +37,36 @@ def bucket_count(paths_and_sizes: list[tuple[str, int]], elsewhere: bool = False
     return min(max(1, -(-total // _BUCKET_BYTES)), _MAX_BUCKETS)
 
 
+def choose_places(
+    first: int, splits: npt.NDArray[np.uint8], buckets: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return where rows go: a bucket for the training split, then one place for each other split.
+
+    Args:
+        first: Position of the first row among all rows of the data.
+        splits: uint8 `[rows]`, index in `SPLITS`.
+        buckets: Of the training split, >= 1.
+        seed: Of the shuffle.
+
+    Returns:
+        int64 `[rows]`, in `[0, buckets + 2)`.
+    """
+    position = np.arange(first, first + len(splits), dtype=np.uint64)
+    bucket = (mix(position ^ _scrambled(seed)) % np.uint64(buckets)).astype(np.int64)
+    return np.where(splits == 0, bucket, splits.astype(np.int64) + (buckets - 1))
+
+
+def order_in_bucket(index: int, rows: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the permutation of the rows of a bucket, independent of the choice of the bucket."""
+    key = np.arange(rows, dtype=np.uint64) + (np.uint64(index) << np.uint64(40))
+    return np.argsort(mix(mix(key) ^ _scrambled(seed)), kind="stable")
+
+
+def _scrambled(seed: int) -> np.uint64:
+    scrambled: np.uint64 = mix(np.array([seed % 2**64], np.uint64))[0]
+    return scrambled
+
+
 class Spill:
     """Rows on disk, by split: the training split shuffled, the others in the order of arrival.
 
@@ -53,7 +83,7 @@ class Spill:
     def __init__(self, folder: str, schema: pa.Schema, buckets: int, seed: int) -> None:
         self._schema = schema
         self._buckets = buckets
-        self._seed = mix(np.array([seed % 2**64], np.uint64))[0]
+        self._seed = seed
         self._rows_seen = 0
         self.rows = dict.fromkeys(SPLITS, 0)
         names = [f"train-{index:03d}" for index in range(buckets)] + list(SPLITS[1:])
@@ -87,10 +117,8 @@ class Spill:
         Returns:
             The rows of each split, in the order of `SPLITS`.
         """
-        position = np.arange(self._rows_seen, self._rows_seen + batch.num_rows, dtype=np.uint64)
+        place = choose_places(self._rows_seen, splits, self._buckets, self._seed)
         self._rows_seen += batch.num_rows
-        bucket = (mix(position ^ self._seed) % np.uint64(self._buckets)).astype(np.int64)
-        place = np.where(splits == 0, bucket, splits.astype(np.int64) + (self._buckets - 1))
         rows = batch.take(pa.array(np.argsort(place, kind="stable")))
         ends = np.cumsum(np.bincount(place, minlength=len(self._writers))).tolist()
         for writer, start, end in zip(self._writers, [0, *ends], ends, strict=False):
@@ -121,7 +149,5 @@ class Spill:
                 table = reader.read_all()
             os.remove(path)
             if table.num_rows:
-                # A second scrambling, independent of the one that chose the bucket.
-                key = np.arange(table.num_rows, dtype=np.uint64) + (np.uint64(index) << np.uint64(40))
-                order = np.argsort(mix(mix(key) ^ self._seed), kind="stable")
+                order = order_in_bucket(index, table.num_rows, self._seed)
                 yield from table.combine_chunks().take(pa.array(order)).to_batches()

@@ -7,14 +7,14 @@ length, data, masked CRC32C of the data.
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import google_crc32c
 import numpy as np
 import pyarrow as pa
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-__all__ = ["encode_examples", "frame_records", "write_shards"]
+__all__ = ["encode_examples", "frame_records", "shard_limits", "shard_name", "write_shard", "write_shards"]
 
 _ENCODED_ROWS = 4096
 _ENCODED_BYTES = 16 << 20
@@ -39,20 +39,49 @@ def write_shards(
     Returns:
         Names of the files.
     """
-    shards = min(shards, rows)
-    limits = [rows * (index + 1) // shards for index in range(shards)]
-    names = [f"data_tfrecord-{index:05d}-of-{shards:05d}.gz" for index in range(shards)]
-    encoder = RecordBatchToExamplesEncoder()
+    limits = shard_limits(rows, shards)
+    names = [shard_name(index, len(limits)) for index in range(len(limits))]
     rest = iter(_pieces(batches, limits))
     for name, limit in zip(names, limits, strict=True):
-        packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
-        with open(os.path.join(folder, name), "wb") as stream:
-            for end, piece in rest:
-                stream.write(packer.compress(frame_records(encode_examples(piece, encoder))))
-                if end == limit:
-                    break
-            stream.write(packer.flush())
+        _write(os.path.join(folder, name), rest, limit, level)
     return names
+
+
+def shard_limits(rows: int, shards: int) -> list[int]:
+    """Return where each shard ends, in rows, of `rows` >= 1 cut evenly into at most `shards`."""
+    shards = min(shards, rows)
+    return [rows * (index + 1) // shards for index in range(shards)]
+
+
+def shard_name(index: int, shards: int) -> str:
+    """Return the file name of a shard."""
+    return f"data_tfrecord-{index:05d}-of-{shards:05d}.gz"
+
+
+def write_shard(path: str, batches: Iterable[pa.RecordBatch], rows: int, level: int = 1) -> None:
+    """Write one shard, whole or not at all.
+
+    Args:
+        path: Of the file.
+        batches: Its rows, as `write_shards` takes them.
+        rows: How many they are.
+        level: Of gzip.
+    """
+    partial = f"{path}.{os.getpid()}.part"
+    _write(partial, iter(_pieces(batches, [rows])), rows, level)
+    os.replace(partial, path)
+
+
+def _write(path: str, pieces: Iterator[tuple[int, pa.RecordBatch]], limit: int, level: int) -> None:
+    """Write pieces up to the one that ends at row `limit`."""
+    encoder = RecordBatchToExamplesEncoder()
+    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
+    with open(path, "wb") as stream:
+        for end, piece in pieces:
+            stream.write(packer.compress(frame_records(encode_examples(piece, encoder))))
+            if end == limit:
+                break
+        stream.write(packer.flush())
 
 
 def encode_examples(

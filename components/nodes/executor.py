@@ -58,6 +58,7 @@ class RoomExecutor(base_executor.BaseExecutor):
             if outputs[name].TYPE_NAME == "Examples":
                 outputs[name].split_names = json.dumps(["train", "eval", "test"])
         room, _, function = exec_properties["run"].partition(":")
+        beam = json.loads(os.environ.get("HEADRACE_BEAM", "{}"))
         with _scratch(exec_properties, inputs) as temp_dir, translated():
             context = NodeContext(
                 node_id=exec_properties["node"],
@@ -66,7 +67,8 @@ class RoomExecutor(base_executor.BaseExecutor):
                 outputs={name: item.uri for name, item in outputs.items()},
                 config=config,
                 temp_dir=temp_dir,
-                beam_args=json.loads(os.environ.get("HEADRACE_BEAM_ARGS", "[]")),
+                beam_runner=beam.get("runner", "direct"),
+                beam_args=beam.get("args", ()),
             )
             result = cast(NodeResult, getattr(importlib.import_module(room), function)(context))
         _record(result, outputs, input_dict)

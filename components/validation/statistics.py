@@ -1,4 +1,4 @@
-"""The `statistics` node: TFDV statistics of every split, in one pass without Beam.
+"""The `statistics` node: TFDV statistics of every split, in one pass without Beam, or as a Beam job.
 
 TFDV's own generators do the counting, fed with record batches from the batched C++ decoder. Their
 accumulators are mergeable sketches of bounded size, so that memory does not grow with the rows. The
@@ -9,7 +9,7 @@ sketches (KMV and Misra-Gries). Of pictures only presence and size are counted.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.errors import DataRejected
 
-__all__ = ["STATISTICS_FILE", "compute_statistics", "read_record_batches", "read_statistics", "run"]
+__all__ = [
+    "STATISTICS_FILE", "compute_statistics", "picture_schema", "read_record_batches", "read_statistics",
+    "run",
+]  # fmt: skip
 
 STATISTICS_FILE = "FeatureStats.pb"
 
@@ -47,20 +50,36 @@ def run(ctx: NodeContext) -> NodeResult:
     ingest = json.loads(Path(ctx.input("examples"), "ingest.json").read_text(encoding="utf-8"))
     expected = ingest["splits"]
     pictures = [column["name"] for column in ingest["columns"] if column.get("type") == "image"]
+    files = {split.name: sorted(path for path in split.iterdir() if path.is_file()) for split in splits}
+    folder = ctx.outputs["statistics"]
+    if ctx.distributed:
+        from .statistics_beam import write_statistics
+
+        emit("statistics", text=f"a Beam job on {ctx.beam_runner}")
+        write_statistics(files, folder, weight, pictures, (ctx.beam_runner, ctx.beam_args))
+    else:
+        _write_here(files, folder, weight, pictures)
     rows, columns = [], 0
-    for done, split in enumerate(splits):
-        name = split.name.removeprefix("Split-")
-        emit("statistics", text=f"{name} split", done=done, total=len(splits))
-        files = sorted(path for path in split.iterdir() if path.is_file())
-        statistics = compute_statistics(read_record_batches(files), weight, pictures)
+    for name, statistics in read_statistics(Path(folder)).items():
         (dataset,) = statistics.datasets
-        _check_rows(dataset.num_examples, expected.get(name), split)
+        _check_rows(dataset.num_examples, expected.get(name), Path(ctx.input("examples"), f"Split-{name}"))
         rows.append(f"{name} {dataset.num_examples:,}")
         columns = max(columns, len(dataset.features))
-        target = Path(ctx.outputs["statistics"], split.name)
+    return NodeResult(
+        f"{columns} columns; rows: {', '.join(sorted(rows))}{ctx.by_engine}",
+        {"statistics": {"beam_runner": ctx.beam_runner}},
+    )
+
+
+def _write_here(
+    splits: Mapping[str, Sequence[Path]], folder: str, weight: str | None, pictures: Sequence[str]
+) -> None:
+    for done, (name, files) in enumerate(splits.items()):
+        emit("statistics", text=f"{name.removeprefix('Split-')} split", done=done, total=len(splits))
+        statistics = compute_statistics(read_record_batches(files), weight, pictures)
+        target = Path(folder, name)
         target.mkdir(parents=True, exist_ok=True)
         (target / STATISTICS_FILE).write_bytes(statistics.SerializeToString(deterministic=True))
-    return NodeResult(finding=f"{columns} columns; rows: {', '.join(rows)}")
 
 
 def compute_statistics(
@@ -100,11 +119,7 @@ def _generators(weight: str | None, pictures: Sequence[str]) -> list[Any]:
     Its in-memory default keeps about 1,000 values: a column of 2,700 values that occur at most twice was
     given a top value with count 4.
     """
-    schema = None
-    if pictures:
-        schema = schema_pb2.Schema()
-        for name in pictures:
-            schema.feature.add(name=name, type=schema_pb2.BYTES).image_domain.SetInParent()
+    schema = picture_schema(pictures)
     options = tfdv.StatsOptions(weight_feature=weight, schema=schema)
     generators = [
         generator
@@ -124,6 +139,16 @@ def _generators(weight: str | None, pictures: Sequence[str]) -> list[Any]:
         )
     )
     return generators
+
+
+def picture_schema(pictures: Sequence[str]) -> Any:
+    """Return a schema that keeps TFDV from counting the bytes of pictures; None where there are none."""
+    if not pictures:
+        return None
+    schema = schema_pb2.Schema()
+    for name in pictures:
+        schema.feature.add(name=name, type=schema_pb2.BYTES).image_domain.SetInParent()
+    return schema
 
 
 def read_record_batches(files: Sequence[Path], batch_rows: int = _BATCH_ROWS) -> Iterator[Any]:
