@@ -15,7 +15,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from .judge import Judge
 from .record import Record, Values, clip_scores, key_text
 
-__all__ = ["MAX_DIFFERENCE", "compare", "run_tfma"]
+__all__ = ["MAX_DIFFERENCE", "compare", "row_inputs", "run_tfma"]
 
 MAX_DIFFERENCE = 1e-4
 """Largest |a - b| / max(1, |a|) between TFMA's value and ours that is agreement."""
@@ -45,7 +45,7 @@ def run_tfma(
     for one in combined:
         one.combiner.setup()  # Keras metrics are made here, as Beam would have them made
     cells, members = _finest(slices, len(judge.labels))
-    inputs = _inputs(judge, predictions, weighted=weighted)
+    inputs = row_inputs(judge, predictions, weighted=weighted)
     accumulated = [
         [
             one.combiner.add_inputs(one.combiner.create_accumulator(), [inputs[row] for row in rows])
@@ -86,8 +86,14 @@ def _finest(slices: Sequence[np.ndarray], rows: int) -> tuple[list[np.ndarray], 
     return cells, [np.unique(group[part]).tolist() for part in slices]
 
 
-def _inputs(judge: Judge, predictions: np.ndarray, *, weighted: bool) -> list[Any]:
-    """Return TFMA's input of each row."""
+def row_inputs(judge: Judge, predictions: np.ndarray, *, weighted: bool) -> list[Any]:
+    """Return TFMA's input of each row.
+
+    Args:
+        judge: Labels and weights.
+        predictions: `[rows, classes]`, or `[rows]` for regression.
+        weighted: Whether rows have weights.
+    """
     labels = judge.labels.astype(np.int64 if judge.task == "multiclass" else np.float64)
     scores = predictions.astype(np.float64) if judge.task == "regression" else clip_scores(predictions)
     if judge.task == "binary":

@@ -17,6 +17,7 @@ from headrace.components.beam_job import beam_job
 
 from .judge import Judge
 from .record import Record, Values, clip_scores, key_text
+from .tfma_merging import merging_config
 
 __all__ = ["BeamSide", "evaluate_on_beam"]
 
@@ -76,7 +77,7 @@ def evaluate_on_beam(
     with beam_job(side.args, side.runner) as pipeline:
         examples = pipeline | "Chunks" >> beam.Create(chunks) | "Load" >> beam.FlatMap(_load)
         _ = examples | tfma.ExtractEvaluateAndWriteResults(
-            eval_config=record.config, extractors=extractors, writers=[writer]
+            eval_config=merging_config(record.config), extractors=extractors, writers=[writer]
         )
     found: dict[tuple[tuple[str, str], ...], Values] = {}
     for kind in ("metrics", "plots"):

@@ -10,13 +10,15 @@ import pytest
 import tensorflow_model_analysis as tfma
 from apache_beam.runners.portability import fn_api_runner
 from tensorflow_model_analysis.extractors import slice_key_extractor, unbatch_extractor
+from tensorflow_model_analysis.metrics import metric_specs, metric_types
 
 from headrace.components.evaluation import tfma as subject
-from headrace.components.evaluation.cross_check import compare, run_tfma
+from headrace.components.evaluation.cross_check import compare, row_inputs, run_tfma
 from headrace.components.evaluation.judge import Judge
-from headrace.components.evaluation.record import checked_labels, make_record, tfma_values
+from headrace.components.evaluation.record import checked_labels, key_text, make_record, tfma_values
 from headrace.components.evaluation.slices import make_slices
 from headrace.components.evaluation.tfma import write_tfma
+from headrace.components.evaluation.tfma_merging import merging_config
 
 ROWS = 120
 SPECS = (("colour",), ("size",), ("colour", "size"))
@@ -122,6 +124,33 @@ def test_files_hold_what_tfma_writes(task: str, weighted: bool, tmp_path: Path) 
         for key, values in expected.items():
             shared = {name: found[key].get(name) for name in values}
             assert shared == pytest.approx(values, rel=1e-5, abs=1e-6, nan_ok=True), (variant, key)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_parts_of_the_rows_merge_to_the_whole(task: str) -> None:
+    judge, predictions, _ = make_judge(task, weighted=True)
+    config = merging_config(make_record(judge, SPECS, weighted=True).config)
+    inputs = row_inputs(judge, predictions, weighted=True)
+    results: list[dict[Any, Any]] = [{}, {}]
+    for one in metric_specs.to_computations(list(config.metrics_specs), eval_config=config):
+        if isinstance(one, metric_types.MetricComputation):
+            one.combiner.setup()
+            whole, *parts = (
+                one.combiner.add_inputs(one.combiner.create_accumulator(), rows)
+                for rows in (inputs, inputs[:20], inputs[20:70], inputs[70:])
+            )
+            # A tuple, as Beam hands over what several workers counted.
+            merged = one.combiner.merge_accumulators(tuple(parts))
+            for values, accumulator in zip(results, (whole, merged), strict=True):
+                values.update(one.combiner.extract_output(accumulator))
+        else:
+            for values in results:
+                values.update(one.result(values))
+    expected, found = (
+        {key_text(key): value for key, value in values.items() if not key.name.startswith("_")}
+        for values in results
+    )
+    assert compare(found, expected, len(judge.classes))[0] < 1e-6
 
 
 def test_a_wrong_number_is_found() -> None:
