@@ -1,10 +1,10 @@
 """Whether the data are where they are looked for: told before a step has been tried three times for it."""
 
 import glob
+import re
 from pathlib import Path
 
 from headrace.data.errors import ConfigError
-from headrace.data.readers.spans import has_span
 from headrace.pipeline.check import check_data
 from headrace.pipeline.config import RunConfig, load_config
 from headrace.pipeline.outcome import shown_path
@@ -83,6 +83,5 @@ def _exists(path: str) -> bool:
     """Return whether there is anything at a path, glob or pattern of spans; a URI is taken at its word."""
     if "://" in path:
         return True
-    if has_span(path):
-        return Path(path.partition("{")[0]).parent.is_dir()
-    return bool(glob.glob(path)) or Path(path).exists()
+    # Placeholders of a span may stand for folders as well.
+    return Path(path).exists() or bool(glob.glob(re.sub(r"\{[^}]*\}", "*", path)))
