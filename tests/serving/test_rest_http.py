@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.serving.server import http_protocol
+from headrace.serving.server.admission import AdmissionSettings
 from headrace.serving.server.core import Settings
 from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.rest import RestDoor, RestSettings
@@ -216,6 +217,7 @@ def test_cors_headers_only_if_asked_for(rest, strict):
 def test_metrics_count_requests_by_model_and_status(rest):
     rest.predict("mirror", {"instances": [1.0]})
     rest.predict("mirror", "{")
+    rest.get("/v1/models/mirror")
     reply = rest.get("/monitoring/prometheus/metrics")
     assert reply.status == 200
     assert reply.headers["content-type"].startswith("text/plain")
@@ -224,9 +226,10 @@ def test_metrics_count_requests_by_model_and_status(rest):
     count = ':tensorflow:serving:request_count{model_name="mirror",status="%s"}'
     assert float(series[count % "OK"]) >= 1
     assert float(series[count % "INVALID_ARGUMENT"]) >= 1
-    latency = ':tensorflow:serving:request_latency_%s{model_name="mirror",API="Predict",entrypoint="REST"%s}'
+    latency = ':tensorflow:serving:request_latency_%s{model_name="mirror",API="predict",entrypoint="REST"%s}'
     assert series[latency % ("count", "")] == series[latency % ("bucket", ',le="+Inf"')]
     assert float(series[latency % ("sum", "")]) > 0
+    assert ':tensorflow:serving:request_latency_count{model_name="mirror",API="",entrypoint="REST"}' in page
     assert "# TYPE :tensorflow:serving:request_count counter" in page
     assert "# TYPE :tensorflow:serving:request_latency histogram" in page
     assert rest.call("POST", "/monitoring/prometheus/metrics", b"").status == 404
@@ -293,7 +296,7 @@ def test_idle_connections_do_not_hold_up_the_end(zoo):
 def test_more_than_it_may_take_on_is_refused_and_the_rest_answered(zoo):
     settings = RunSettings(
         entries=(ModelEntry("zoo", str(zoo)),),
-        core=Settings(max_in_flight=4),
+        core=Settings(admission=AdmissionSettings(most=4)),
         doors=(lambda core, listeners: RestDoor(core, RestSettings(port=0), listeners),),
     )
     with running(settings) as server, ThreadPoolExecutor(24) as pool:
