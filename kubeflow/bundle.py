@@ -31,6 +31,15 @@ class Bundle:
     packed: PackedConfig
     links: dict[str, Path]
 
+    @property
+    def needed(self) -> dict[str, Path]:
+        """Path below the root -> what of this machine must be there; data by file, not folder."""
+        found = dict(self.links)
+        if (folder := found.pop("data", None)) is not None:
+            place = str(self.packed.raw["data"]["path"])
+            found = {place: folder / place.partition("/")[2], **found}
+        return found
+
 
 def make_bundle(path: str | Path, overrides: tuple[str, ...] = ()) -> Bundle:
     """Read a config file and make it one of the cluster.

@@ -1,6 +1,7 @@
 """The `headrace kubeflow` commands."""
 
 import json
+import shlex
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -42,13 +43,20 @@ def group() -> None:
 @_overrides
 def _compile(config: str, output: str, overrides: tuple[str, ...]) -> None:
     """Write the pipeline that Kubeflow runs."""
+    from headrace.pipeline.outcome import shown_path
+
     from .compile import compile_pipeline
 
     made = compile_pipeline(config, output, overrides)
     size = made.path.stat().st_size
     click.echo(f"wrote {made.path}: {len(made.plan.steps)} steps and the report, {size / 1e3:.0f} kB")
-    for place, source in made.bundle.links.items():
-        click.echo(f"steps look for {source.name} in {made.plan.root}/{place}", err=True)
+    for place, source in made.bundle.needed.items():
+        click.echo(f"steps read {made.plan.root}/{place}; here it is {shown_path(source)}", err=True)
+    if not made.checked:
+        click.echo("the data are not here: their columns were not checked", err=True)
+    sets = [part for text in overrides for part in ("--set", text)]
+    click.echo(f"next: here: {shlex.join(['headrace', 'kubeflow', 'simulate', config, *sets])}")
+    click.echo(f"next: on a cluster: {shlex.join(['headrace', 'kubeflow', 'submit', output])} --host URL")
 
 
 @group.command("lint")

@@ -10,6 +10,7 @@ from kfp import compiler, dsl, kubernetes
 from .bundle import Bundle, config_arguments, make_bundle, store_config
 from .lint import lint
 from .plan import Parameter, Plan, StepPlan, make_plan
+from .presence import check_columns
 
 __all__ = ["Compiled", "compile_pipeline"]
 
@@ -29,11 +30,13 @@ class Compiled:
         path: The YAML file.
         plan: What it asks the cluster for.
         bundle: The config that it carries.
+        checked: Whether the data are on this machine, and their columns fit.
     """
 
     path: Path
     plan: Plan
     bundle: Bundle
+    checked: bool
 
 
 def compile_pipeline(
@@ -47,11 +50,13 @@ def compile_pipeline(
         overrides: "dotted.path=value" texts.
 
     Raises:
-        ConfigError: If the config is wrong or the pipeline breaks a rule of the backend.
+        ConfigError: If the config is wrong, does not suit data that are on this machine, or the pipeline
+            breaks a rule of the backend.
         EnvironmentProblem: If a large config cannot be stored at `kubeflow.config_uri`.
     """
     bundle = make_bundle(config_path, overrides)
     plan = make_plan(bundle.config)
+    checked = check_columns(config_path, overrides)
     arguments, stored = config_arguments(bundle)
     if stored is not None and bundle.config.kubeflow.config_uri is not None:
         store_config(bundle.config.kubeflow.config_uri, stored)
@@ -62,7 +67,7 @@ def compile_pipeline(
     target.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(pipeline, str(target))
     lint(target)
-    return Compiled(target, plan, bundle)
+    return Compiled(target, plan, bundle, checked)
 
 
 def _pipeline(plan: Plan, config: list[str]) -> Any:

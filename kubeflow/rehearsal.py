@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
-from headrace.pipeline.packed import load_any_config
 from headrace.pipeline.store import Store
 
 from .lint import lint
+from .presence import check_volume, step_config
 from .simulate import Simulation, Watcher, simulate
 from .spec import PipelineFile, load_pipeline
 
@@ -77,6 +77,7 @@ def rehearse(
         raise ConfigError(f"`--set` goes with a config; `--param` with a pipeline. Received: {overrides[0]}")
     lint(pipeline)
     file = load_pipeline(pipeline)
+    check_volume(file, folder)
     given = secrets or {}
     simulation = simulate(
         file,
@@ -140,14 +141,4 @@ def _from_environment(file: PipelineFile, secret: str, key: str) -> str | None:
 
 def _run_dir(file: PipelineFile, volume: Path, run_id: str) -> Path:
     """Return the folder of the run, from what the report step is told."""
-    args = [str(text) for text in file.executors["exec-report"]["container"]["args"]]
-    told = dict(
-        text.removeprefix("--").split("=", 1) for text in args if text.startswith("--") and "=" in text
-    )
-    mounts = file.platform.get("exec-report", {}).get("pvcMount", [])
-    root = told["root"]
-    for mount in mounts:
-        if root == mount["mountPath"] or root.startswith(mount["mountPath"] + "/"):
-            root = str(volume / str(mount.get("subPath", "")) / root[len(mount["mountPath"]) :].lstrip("/"))
-    config = load_any_config(told["config"], root=root, sha256=told.get("config-sha256"))
-    return Store.of(config).run_dir(run_id)
+    return Store.of(step_config(file, "exec-report", volume)).run_dir(run_id)

@@ -39,10 +39,14 @@ class TerminalWatcher(Watcher):
             return
         seconds = time.monotonic() - self._begun.get(step.name, time.monotonic())
         mark = "✓" if step.state == SUCCEEDED else "✗"
-        text = _last_line(step) if step.state == SUCCEEDED else f"{step.reason} after {step.tries} tries"
+        text = _last_line(step) if step.state == SUCCEEDED else _failure(step)
         click.echo(f"  {mark} {step.name:<14} {seconds:>6.1f} s  {text}", err=True)
         if step.state != SUCCEEDED and step.log is not None:
             click.echo(f"    its log: {shown_path(step.log)}", err=True)
+
+
+def _failure(step: StepRun) -> str:
+    return step.reason if step.tries == 1 else f"{step.reason} after {step.tries} tries"
 
 
 def _last_line(step: StepRun) -> str:

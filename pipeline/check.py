@@ -7,7 +7,7 @@ from headrace.data.source import Source, check_source
 
 from .config import RunConfig, column_plan
 
-__all__ = ["check"]
+__all__ = ["check", "check_data"]
 
 
 def check(config: RunConfig) -> Source:
@@ -18,10 +18,20 @@ def check(config: RunConfig) -> Source:
             serving gate names is not on this machine.
         EnvironmentProblem: If pretrained weights cannot be had from here.
     """
+    source = check_data(config)
+    check_weights(config.model)
+    require_engine(config.gates.serving.gate)
+    return source
+
+
+def check_data(config: RunConfig) -> Source:
+    """Check files, headers, columns and features, all that does not depend on what else this machine has.
+
+    Raises:
+        ConfigError: If a file, its header, its columns or a feature breaks a rule.
+    """
     plan = column_plan(config)
     source = check_source(config.data, plan)
     if config.preprocessing_fn is None:
         plan_outputs(config.features, {column.name: column.type for column in plan.columns})
-    check_weights(config.model)
-    require_engine(config.gates.serving.gate)
     return source

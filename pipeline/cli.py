@@ -5,14 +5,15 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from headrace.data.errors import ConfigError, HeadraceError
+
+from .cli_options import overrides, print_error, with_debug
+from .cli_serving import SERVING_COMMANDS
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ def main() -> None:
     except HeadraceError as error:
         if debug:
             raise
-        _print_error(error)
+        print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -62,31 +63,6 @@ def main() -> None:
         click.echo(f"error: {type(error).__name__}: {error}", err=True)
         click.echo("this is a fault of headrace or of the machine; --debug shows where", err=True)
         sys.exit(1)
-
-
-def _print_error(error: HeadraceError) -> None:
-    first, *rest = error.message.splitlines() or [""]
-    click.echo(click.style("error: ", fg="red", bold=True) + first, err=True)
-    for line in rest:
-        click.echo(f"       {line}", err=True)
-    if error.hint:
-        click.echo(click.style("hint:  ", fg="cyan") + error.hint, err=True)
-
-
-def _with_debug(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let `--debug` also stand behind the command's name, where people type it."""
-
-    @click.option("--debug", is_flag=True, hidden=True, expose_value=False)
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return command(*args, **kwargs)
-
-    return wrapped
-
-
-_overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a config value; may be repeated."
-)
 
 
 @_cli.command("init")
@@ -100,7 +76,7 @@ _overrides = click.option(
     help="Config file to write; default: in the working directory, named after the data.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-@_with_debug
+@with_debug
 def _init(data: str, label: str, output: str | None, force: bool) -> None:
     """Write a config from the data: types, cardinalities, missing values, task."""
     from headrace.data.inference import infer_config
@@ -119,8 +95,8 @@ def _init(data: str, label: str, output: str | None, force: bool) -> None:
 
 @_cli.command("validate")
 @click.argument("config", type=click.Path())
-@_overrides
-@_with_debug
+@overrides
+@with_debug
 def _validate(config: str, overrides: tuple[str, ...]) -> None:
     """Check a config, its files and its columns, in seconds."""
     from .check import check
@@ -139,7 +115,7 @@ def _validate(config: str, overrides: tuple[str, ...]) -> None:
 
 @_cli.command("run")
 @click.argument("config", type=click.Path())
-@_overrides
+@overrides
 @click.option("--force", is_flag=True, help="Take nothing from earlier runs.")
 @click.option(
     "--json",
@@ -147,7 +123,7 @@ def _validate(config: str, overrides: tuple[str, ...]) -> None:
     is_flag=True,
     help="Print only {run_id, verdict, summary_path, report_path} on stdout.",
 )
-@_with_debug
+@with_debug
 def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Run the pipeline: from data to pushed models."""
     from .run import run
@@ -159,7 +135,7 @@ def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) ->
 @click.argument("run_id", metavar="RUN")
 @click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON object on stdout.")
-@_with_debug
+@with_debug
 def _resume(run_id: str, runs: str, as_json: bool) -> None:
     """Go on with a run that was stopped or failed."""
     from .run import find_run, run
@@ -173,7 +149,7 @@ def _print_result(result: Any, as_json: bool) -> None:
         keys = ("run_id", "verdict", "summary_path", "report_path")
         click.echo(json.dumps({key: getattr(result, key) for key in keys}))
     if result.error is not None:
-        _print_error(result.error)
+        print_error(result.error)
     if not as_json:
         from .outcome import print_outcome
 
@@ -195,14 +171,14 @@ def _print_result(result: Any, as_json: bool) -> None:
 )
 @click.option("--set-text", "texts", multiple=True, metavar="A.B=TEXT", help="As --set, but never YAML.")
 @click.option("--executor-input", default=None, help="What Kubeflow gives a step, to show results in its UI.")
-@_overrides
-@_with_debug
+@overrides
+@with_debug
 def _node(**options: Any) -> None:
     """Run one node of a run through TFX's launcher, as a cluster step does; `report` concludes the run."""
     from .step_command import run_command
 
     # Skip the interpreter's teardown: threads of TensorFlow and Beam can hold it up for seconds.
-    code = run_command(**options, tell=lambda text: click.echo(text, err=True), tell_error=_print_error)
+    code = run_command(**options, tell=lambda text: click.echo(text, err=True), tell_error=print_error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -212,7 +188,7 @@ def _node(**options: Any) -> None:
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
-@_with_debug
+@with_debug
 def _report(run_id: str | None, runs: str, open_it: bool) -> None:
     """Tell where a run's report is (the latest run by default)."""
     from .run import find_run, latest_run
@@ -230,7 +206,7 @@ def _report(run_id: str | None, runs: str, open_it: bool) -> None:
 @_cli.command("why")
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
-@_with_debug
+@with_debug
 def _why(run_id: str | None, runs: str) -> None:
     """Say why a run ended as it did: every gate with its state and reason (the latest run by default)."""
     from .outcome import print_gates
@@ -246,111 +222,8 @@ def _why(run_id: str | None, runs: str) -> None:
     print_gates(json.loads(path.read_text(encoding="utf-8")))
 
 
-class _ServeCommand(click.Command):
-    """Shows the table of flags, which click does not parse: they keep tensorflow_model_server's ways."""
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_help_text(ctx, formatter)
-        from headrace.serving.server.flags import describe
-
-        formatter.write("\n" + describe() + "\n")
-
-
-@_cli.command(
-    "serve",
-    cls=_ServeCommand,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    options_metavar="[FLAGS]",
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL_DIR_OR_CONFIG [FLAGS]")
-def _serve(arguments: tuple[str, ...]) -> None:
-    """Serve a model over REST and gRPC, as TensorFlow Serving does."""
-    from headrace.serving.server.command import run_command
-
-    given = [argument for argument in arguments if argument != "--debug"]
-    code = run_command(given, lambda text: click.echo(text, err=True), click.echo)
-    if code:
-        raise click.exceptions.Exit(code)
-
-
-@_cli.group("deploy")
-def _deploy() -> None:
-    """Files for TensorFlow Serving in production."""
-
-
-@_deploy.command("render")
-@click.argument("config", type=click.Path())
-@click.option("-o", "--output", type=click.Path(), default="deploy", show_default=True, help="Folder.")
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    type=click.Choice(["compose", "kubernetes", "kserve"]),
-    default=["kubernetes"],
-    show_default=True,
-    help="What to write files for; may be repeated.",
-)
-@_overrides
-@click.option("--force", is_flag=True, help="Overwrite files that were edited.")
-@_with_debug
-def _deploy_render(
-    config: str, output: str, targets: tuple[Any, ...], overrides: tuple[str, ...], force: bool
-) -> None:
-    """Write docker compose files, Kubernetes manifests or a KServe InferenceService."""
-    from .deploy import render_deployment, report_lines
-
-    for line in report_lines(*render_deployment(config, overrides, output, targets, force=force), config):
-        click.echo(line)
-
-
-@_cli.command("predict")
-@click.argument("bundle", required=False)
-@click.argument("rows", required=False)
-@click.option("--model", help="http(s)://HOST:8501/v1/models/M, grpc(s)://HOST:8500/M, or a pushed folder.")
-@click.option("--input", "source", help="Rows: .csv, .parquet or .jsonl; - is JSON lines on stdin.")
-@click.option("--output", default="-", help="Results: .parquet, .csv or .jsonl; - is JSON lines on stdout.")
-@click.option("--labels", default="", help="labels.json of a served model, or the folder that holds it.")
-@click.option("--threshold", type=float, help="Score from which a class is chosen, before labels.json.")
-@click.option("--signature", default="serving_raw", show_default=True, help="Signature for rows.")
-@click.option("--keep", multiple=True, metavar="COLUMN", help="Carry a column to the output; repeatable.")
-@click.option("--images", multiple=True, metavar="COLUMN", help="Column of paths of pictures; repeatable.")
-@click.option("--ignore-unknown", is_flag=True, help="Pass over columns that the model does not read.")
-@click.option("--batch-rows", default=1024, show_default=True, help="Most rows of a request.")
-@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds for a request.")
-@click.option("--ca", "authority", default="", help="PEM file: authority of the server's certificate.")
-@click.option("--cert", "certificate", default="", help="PEM file: certificate of this client.")
-@click.option("--key", default="", help="PEM file: its key.")
-@_with_debug
-def _predict(
-    bundle: str | None, rows: str | None, model: str | None, source: str | None, **rest: Any
-) -> None:
-    """Predict rows with a served model (URL) or a pushed one (folder; TF Lite without TensorFlow).
-
-    `headrace predict BUNDLE [ROWS]` is short for --model and --input, with scores to six places.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from .predict import predict_command
-
-    predict_command((bundle, rows), (model, source), rest, lambda text: click.echo(text, err=True))
-
-
-@_cli.command("rollback")
-@click.argument("model")
-@click.option("--push", "push_dir", default="push", show_default=True, help="Folder that was pushed to.")
-@click.option(
-    "--to",
-    "version",
-    type=int,
-    default=None,
-    help="Version to publish again; default: the one before the latest.",
-)
-@_with_debug
-def _rollback(model: str, push_dir: str, version: int | None) -> None:
-    """Publish an older version again, as a new highest version."""
-    from headrace.components.push.publish import rollback
-
-    for side, path in rollback(Path(push_dir), model, version).paths.items():
-        click.echo(f"published again for {side}: {path}")
+for _command in SERVING_COMMANDS:
+    _cli.add_command(_command)
 
 
 @_cli.group("data")
@@ -361,7 +234,7 @@ def _data() -> None:
 @_data.command("fetch")
 @click.argument("name")
 @click.argument("folder", type=click.Path(), metavar="DIR")
-@_with_debug
+@with_debug
 def _fetch(name: str, folder: str) -> None:
     """Put a real data set into a folder: flights, taxi, diamonds, digits, tweets or vowels."""
     from headrace.data.samples import fetch
@@ -371,7 +244,7 @@ def _fetch(name: str, folder: str) -> None:
 
 @_cli.command("schema")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the reference for people instead.")
-@_with_debug
+@with_debug
 def _schema(as_markdown: bool) -> None:
     """Print the JSON Schema of the config file, for editors."""
     from .reference import json_schema, markdown
@@ -380,7 +253,7 @@ def _schema(as_markdown: bool) -> None:
 
 
 @_cli.command("doctor")
-@_with_debug
+@with_debug
 def _doctor() -> None:
     """Look at this machine: Python, packages, glibc, GPU, memory, disk, ports."""
     from .doctor import examine

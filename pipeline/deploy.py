@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.data.errors import ConfigError
 from headrace.serving.deploy.config import VolumeModels
-from headrace.serving.deploy.files import Written, write_files
+from headrace.serving.deploy.files import Origin, Written, write_files
 from headrace.serving.deploy.plan import Plan, make_plan, peak_bytes
 from headrace.serving.deploy.render import Target, render
 
@@ -41,14 +41,16 @@ def render_deployment(
     """Write the files of every target into a folder of its own below `output`.
 
     Raises:
-        ConfigError: If the config is not valid, its model is not pushed for TensorFlow Serving, or a rendered
-            file was edited.
+        ConfigError: If the config is not valid, its model is not pushed for TensorFlow Serving, a rendered
+            file was edited, or a folder holds the files of another config.
         EnvironmentProblem: If the files cannot be written.
     """
     plan = deployment_plan(load_config(config_path, overrides), Path(config_path).name)
     folders = {target: Path(output) / target for target in dict.fromkeys(targets)}
     written = write_files(
-        {folder: render(plan, target, folder) for target, folder in folders.items()}, force=force
+        {folder: render(plan, target, folder) for target, folder in folders.items()},
+        Origin(Path(config_path), plan.model),
+        force=force,
     )
     return plan, [
         Rendered(target, folder, written[folder], tuple(_next_steps(plan, target, folder)))

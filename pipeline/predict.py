@@ -109,6 +109,8 @@ def predict_file(options: PredictOptions, say: Say) -> int:
 
     row_format(options.input)
     result_format(options.output)
+    if options.input == "-" and sys.stdin.isatty():
+        say("reading rows from this terminal: one JSON object a line, Ctrl-D at the end")
     with _client(options) as client, written(options.output, options.digits) as write:
         return _predict_all(client, options, write, say)
 
@@ -136,8 +138,12 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
             say(f"note: from row {progress.rows + 1:,} on version {found.version} answered, before {version}")
         version, rule = found.version or version, found.decided_by
         progress.rows += block.count
-    if not progress.rows and options.output != "-":
-        raise ConfigError(f"rows must be at least one. Received: none ({options.input})")
+    if not progress.rows:
+        source = "stdin" if options.input == "-" else options.input
+        raise ConfigError(
+            f"rows must be at least one. Received: none ({source})",
+            "--input names a file of rows" if options.input == "-" else "",
+        )
     if "since" in rule or options.output != "-":
         by = f", version {version}" if version is not None else ""
         say(f"{progress.rows:,} rows in {progress.seconds:.1f} s{by}; decided by {rule}")

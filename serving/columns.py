@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import datetime
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,10 @@ class InvalidRow(HeadraceError, ValueError):
         parts += [f"column {column!r}"] if column else []
         super().__init__(f"{text} ({', '.join(parts)})" if parts else text, hint)
 
+    def __str__(self) -> str:
+        # Callers of a client see no command line, which shows a hint on a line of its own.
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
     def __reduce__(self) -> tuple[Any, ...]:
         return InvalidRow, (self.text, self.hint, self.row, self.column)
 
@@ -81,7 +86,8 @@ def read_columns(
 ) -> tuple[int, dict[str, Column]]:
     """Turn rows into typed columns.
 
-    None, NaN, "" and an absent key are missing. An integer in a text column is taken as its decimal text.
+    None, NaN, NaT, "" and an absent key are missing. In a text column an integer is taken as its decimal
+    text, and a date of `datetime`, pandas or numpy as ISO 8601, with a space before the time.
     A list of numbers may hold None or NaN for a step without one. A picture is the bytes of a file, or
     `{"b64": text}` as in the REST interface of TensorFlow Serving.
 
@@ -132,7 +138,8 @@ def _check_known(names: Iterable[str], types: Mapping[str, str], row: int | None
 def _read_column(name: str, given: Sequence[Any] | npt.NDArray[Any], kind: str) -> Column:
     if kind == "floats":
         return _read_lists(name, given)
-    values: Sequence[Any] = given.tolist() if isinstance(given, np.ndarray) else given
+    dates = isinstance(given, np.ndarray) and given.dtype.kind == "M"  # `tolist` makes integers of these
+    values: Sequence[Any] = given.tolist() if isinstance(given, np.ndarray) and not dates else given
     if kind == "image":
         return _read_files(name, values)
     if kind == "string":
@@ -236,7 +243,18 @@ def _as_text(name: str, index: int, value: Any) -> str:
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(int(value))
-    raise _wrong(name, index, value, "must be text (or an integer, taken as its decimal text)")
+    if isinstance(value, datetime.date | np.datetime64):
+        return _as_date(value)
+    raise _wrong(name, index, value, "must be text, a date, or an integer, taken as its decimal text")
+
+
+def _as_date(value: datetime.date | np.datetime64) -> str:
+    """Return a date as ISO 8601; "" for NaT, which pandas gives out as a datetime."""
+    if value != value:
+        return ""
+    if isinstance(value, np.datetime64):
+        return str(value).replace("T", " ")
+    return value.isoformat(" ") if isinstance(value, datetime.datetime) else value.isoformat()
 
 
 def _as_number(name: str, index: int, value: Any, kind: str) -> int | float | None:

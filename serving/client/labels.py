@@ -79,7 +79,7 @@ class Labels:
         threshold = label.get("threshold")
         if self.threshold is not None:
             return f"threshold {_shown(threshold)}, as given"
-        if self.label is None:
+        if self.label is None and label["task"] == "binary":
             return "largest score, since the server tells no threshold (labels= or threshold= gives it)"
         if threshold is not None:
             return f"threshold {_shown(threshold)} of {self.source}"

@@ -1,6 +1,7 @@
 """Rows in files, block by block: delimited text, Parquet, JSON lines."""
 
 import csv
+import difflib
 import gzip
 import json
 import math
@@ -29,6 +30,8 @@ _FORMATS = {
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _MAX_FIELD = 1 << 28
 _SHOWN = 80
+_LIKE = 0.6
+"""Likeness from which one name may be another's misspelling; `nearest` has the same."""
 
 
 @dataclass(frozen=True)
@@ -331,14 +334,31 @@ def _check_header(
     absent = [name for name in kinds if name not in header]
     unknown = [name for name in header if name not in kinds and name not in options.keep]
     if absent and unknown and not options.ignore_unknown:
+        misspelt = _misspelt(unknown, absent)
+        named = [misspelt] if misspelt else unknown
+        hints = [nearest(misspelt, absent)] if misspelt else []
+        hints += [
+            "--ignore-unknown passes over what the model does not read, --keep carries it to the output"
+        ]
         raise InvalidRow(
-            "where a file lacks columns of the model, it must name no others. "
-            f"Received: {unknown[0]!r}, and none for {', '.join(map(repr, absent))} ({path})",
-            nearest(unknown[0], absent)
-            + "; --ignore-unknown passes over it, --keep carries it to the output",
+            "where a file lacks columns of the model, it must name no others. Received: "
+            f"{', '.join(map(repr, named))}, and none for {', '.join(map(repr, absent))} ({path})",
+            "; ".join(hints),
         )
     if unknown:
         options.note(f"passed over, since the model does not read them: {', '.join(unknown)}")
     if absent:
         options.note(f"not in {_name(path)}, so missing in every row: {', '.join(absent)}")
     return wanted
+
+
+def _misspelt(unknown: Sequence[str], absent: Sequence[str]) -> str:
+    """Return the name that is most like one that is absent; empty if none is like any."""
+    likeness = {
+        name: max(
+            difflib.SequenceMatcher(None, name.casefold(), other.casefold()).ratio() for other in absent
+        )
+        for name in unknown
+    }
+    found = max(unknown, key=likeness.__getitem__)
+    return found if likeness[found] >= _LIKE else ""

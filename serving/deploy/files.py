@@ -6,18 +6,35 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 
-__all__ = ["LEDGER", "Written", "write_files"]
+__all__ = ["LEDGER", "Origin", "Written", "write_files"]
 
 LEDGER = ".rendered"
 """File that remembers what was written, to tell edits from older renderings.
 
 JSON, but not by its name: kubectl applies every .json and .yaml in a folder, hidden or not.
 """
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What files were rendered from.
+
+    Attributes:
+        config: The config file.
+        model: Name of its model.
+    """
+
+    config: Path
+    model: str
+
+    def within(self, folder: Path) -> dict[str, str]:
+        """Return it as a ledger in `folder` keeps it: the same wherever it is rendered from."""
+        return {"config": Path(os.path.relpath(self.config, folder)).as_posix(), "model": self.model}
 
 
 @dataclass(frozen=True)
@@ -44,14 +61,16 @@ class _Change:
         texts: All files: relative path -> text.
         stale: Files of an earlier rendering that are to go.
         old: Content of all these files now; None where there is no file.
-        held: Relative path -> SHA-256, as the ledger has it.
+        held: The ledger now.
+        origin: What the files are rendered from, as the ledger will say.
     """
 
     folder: Path
     texts: Mapping[str, str]
     stale: Sequence[str]
     old: Mapping[str, bytes | None]
-    held: Mapping[str, str]
+    held: "_Ledger"
+    origin: Mapping[str, str]
 
     @property
     def changed(self) -> list[str]:
@@ -59,9 +78,9 @@ class _Change:
         return [name for name, text in self.texts.items() if self.old[name] != text.encode()]
 
     @property
-    def ledger(self) -> dict[str, str]:
+    def ledger(self) -> "_Ledger":
         """What the ledger will say."""
-        return {name: _digest(text.encode()) for name, text in self.texts.items()}
+        return _Ledger({name: _digest(text.encode()) for name, text in self.texts.items()}, self.origin)
 
     @property
     def edited(self) -> list[str]:
@@ -70,22 +89,49 @@ class _Change:
         return [
             str(self.folder / name)
             for name in touched
-            if (content := self.old[name]) is not None and _digest(content) != self.held.get(name)
+            if (content := self.old[name]) is not None and _digest(content) != self.held.files.get(name)
         ]
 
+    @property
+    def foreign(self) -> bool:
+        """Whether the folder holds files of another config."""
+        kept = any((self.folder / name).is_file() for name in self.held.files)
+        return kept and bool(self.held.origin) and self.held.origin != self.origin
 
-def write_files(folders: Mapping[Path, Mapping[str, str]], *, force: bool = False) -> dict[Path, Written]:
+
+@dataclass(frozen=True)
+class _Ledger:
+    """What an earlier rendering wrote.
+
+    Attributes:
+        files: Relative path -> SHA-256.
+        origin: What it was rendered from, as `Origin.within` says; empty where that is not known.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_files(
+    folders: Mapping[Path, Mapping[str, str]], origin: Origin, *, force: bool = False
+) -> dict[Path, Written]:
     """Write files, and remove what earlier renderings left over: all of it, in all folders, or nothing.
 
     Args:
         folders: Folder, made if needed -> relative path -> text.
-        force: Overwrite and remove files that were edited or written by others.
+        origin: What they are rendered from.
+        force: Overwrite and remove files that were edited, written by others, or rendered from another
+            config.
 
     Raises:
-        ConfigError: If a file was edited, or something else is in its place.
+        ConfigError: If a file was edited, or something else is in its place, or the folder holds the files of
+            another config.
         EnvironmentProblem: If writing fails; everything is as before then.
     """
-    changes = [_change(folder, texts) for folder, texts in folders.items()]
+    changes = [_change(folder, texts, origin) for folder, texts in folders.items()]
+    if not force:
+        for change in changes:
+            _check_origin(change, origin)
     edited = [path for change in changes for path in change.edited]
     if edited and not force:
         raise ConfigError(
@@ -103,10 +149,23 @@ def write_files(folders: Mapping[Path, Mapping[str, str]], *, force: bool = Fals
     }
 
 
-def _change(folder: Path, texts: Mapping[str, str]) -> _Change:
+def _check_origin(change: _Change, origin: Origin) -> None:
+    if not change.foreign:
+        return
+    theirs = change.held.origin
+    config = os.path.relpath(change.folder / theirs.get("config", ""))
+    raise ConfigError(
+        f"a folder must hold the files of one config. Received: {origin.config} (model {origin.model}) for "
+        f"{change.folder}, which holds those of {config} (model {theirs.get('model')})",
+        f"-o {change.folder.parent / origin.model} writes into another folder, --force replaces them",
+    )
+
+
+def _change(folder: Path, texts: Mapping[str, str], origin: Origin) -> _Change:
     held = _read_ledger(folder)
-    stale = [name for name in held if name not in texts and (folder / name).is_file()]
-    return _Change(folder, texts, stale, {name: _content(folder / name) for name in (*texts, *stale)}, held)
+    stale = [name for name in held.files if name not in texts and (folder / name).is_file()]
+    old = {name: _content(folder / name) for name in (*texts, *stale)}
+    return _Change(folder, texts, stale, old, held, origin.within(folder))
 
 
 def _replace(changes: Sequence[_Change]) -> None:
@@ -119,7 +178,7 @@ def _replace(changes: Sequence[_Change]) -> None:
             continue
         contents |= {change.folder / name: change.texts[name].encode() for name in change.changed}
         ledger = change.folder / LEDGER
-        contents[ledger] = (json.dumps(change.ledger, indent=1, sort_keys=True) + "\n").encode()
+        contents[ledger] = (json.dumps(asdict(change.ledger), indent=1, sort_keys=True) + "\n").encode()
         old |= {change.folder / name: content for name, content in change.old.items()}
         old[ledger] = _content(ledger)
         gone += [change.folder / name for name in change.stale]
@@ -191,18 +250,24 @@ def _content(path: Path) -> bytes | None:
         raise EnvironmentProblem(f"the folder must be readable. Received: {error}") from error
 
 
-def _read_ledger(folder: Path) -> dict[str, str]:
-    """Return relative path -> SHA-256 of what was written; nothing where that is not known."""
+def _read_ledger(folder: Path) -> _Ledger:
+    """Return what was written by an earlier rendering, as far as that is known."""
     content = _content(folder / LEDGER)
     if content is None:
-        return {}
+        return _Ledger()
     try:
         found = json.loads(content)
     except ValueError:
-        return {}
+        return _Ledger()
     if not isinstance(found, dict):
-        return {}
-    return {name: str(digest) for name, digest in found.items() if _is_inside(folder, name)}
+        return _Ledger()
+    files, origin = found.get("files", found), found.get("origin", {})  # the first ledgers held files alone
+    if not isinstance(files, dict) or not isinstance(origin, dict):
+        return _Ledger()
+    return _Ledger(
+        {name: str(digest) for name, digest in files.items() if _is_inside(folder, name)},
+        {name: str(value) for name, value in origin.items()},
+    )
 
 
 def _is_inside(folder: Path, name: str) -> bool:

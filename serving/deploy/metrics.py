@@ -56,8 +56,8 @@ METRICS: Mapping[str, Metric] = {
     BATCH_QUEUE: Metric(
         "histogram", ("thread_pool_name",), "tensorflow_serving/batching/batching_session.cc"
     ),
-    LOADS: Metric("counter", ("model_path", "status"), _LOADER),
-    LOAD_TIME: Metric("counter", ("model_path",), _LOADER),
+    LOADS: Metric("counter", ("model_path", "status"), _LOADER, embedded=True),
+    LOAD_TIME: Metric("counter", ("model_path",), _LOADER, embedded=True),
 }
 """Name -> metric. Latencies are in microseconds; that of requests counts answered requests alone."""
 

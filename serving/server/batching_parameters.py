@@ -37,13 +37,16 @@ class BatchingParameters:
     """How requests are put together.
 
     Attributes:
-        max_batch_size: Most rows in one run, >= 1.
+        max_batch_size: Most rows of a request, and in one run, >= 1.
         batch_timeout_s: Seconds that a batch waits to fill, >= 0.
         max_enqueued_batches: Batches that wait for a thread, >= 1; more are refused.
         num_batch_threads: Batches that run at once, >= 1.
-        allowed_batch_sizes: Sizes that runs are padded to, increasing, the last `max_batch_size`.
+        allowed_batch_sizes: Sizes that runs are padded to, increasing, the last `run_limit`.
         pad_variable_length_inputs: Pad inputs of different shapes to the largest.
         ignored: Names in the file that mean nothing here.
+        split_large: Fill runs up to their limit, and split a request that does not fit into several.
+        max_execution_batch_size: Most rows in one run where requests are split, from 1 to `max_batch_size`,
+            which is then the most rows of a request; 0 for `max_batch_size`.
     """
 
     max_batch_size: int = 1000
@@ -53,6 +56,13 @@ class BatchingParameters:
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     ignored: tuple[str, ...] = ()
+    split_large: bool = False
+    max_execution_batch_size: int = 0
+
+    @property
+    def run_limit(self) -> int:
+        """Most rows in one run."""
+        return (self.split_large and self.max_execution_batch_size) or self.max_batch_size
 
 
 def parse_batching_parameters(text: str, place: str = "batching parameters") -> BatchingParameters:
@@ -75,14 +85,18 @@ def parse_batching_parameters(text: str, place: str = "batching parameters") -> 
     found = {name: getattr(message, name).value for name in _WRAPPED if message.HasField(name)}
     sizes = tuple(message.allowed_batch_sizes)
     defaults = BatchingParameters()
+    split_large = found.get("enable_large_batch_splitting", False)
+    unused = _IGNORED if split_large else (*_IGNORED, "max_execution_batch_size")
     parameters = BatchingParameters(
         max_batch_size=found.get("max_batch_size", defaults.max_batch_size),
         batch_timeout_s=found.get("batch_timeout_micros", 0) / 1e6,
         max_enqueued_batches=found.get("max_enqueued_batches", defaults.max_enqueued_batches),
         num_batch_threads=found.get("num_batch_threads", defaults.num_batch_threads),
+        split_large=split_large,
+        max_execution_batch_size=found.get("max_execution_batch_size", 0) if split_large else 0,
         allowed_batch_sizes=sizes,
         pad_variable_length_inputs=message.pad_variable_length_inputs,
-        ignored=tuple(name for name in _IGNORED if name in found),
+        ignored=tuple(name for name in unused if name in found),
     )
     _check(parameters, place)
     return parameters
@@ -101,10 +115,28 @@ def _check(found: BatchingParameters, place: str) -> None:
         raise ConfigError(
             f"allowed_batch_sizes entries must be monotonically increasing. Received: {list(sizes)} ({place})"
         )
-    if sizes and sizes[-1] != found.max_batch_size:
+    _check_execution(found, place)
+    if found.split_large and sizes and sizes[-1] not in (found.run_limit, found.max_batch_size):
+        raise ConfigError(
+            "Last entry in allowed_batch_sizes must be equal to max_execution_batch_size; last entry was "
+            f"{sizes[-1]}; expected {found.run_limit} ({place})"
+        )
+    if not found.split_large and sizes and sizes[-1] != found.max_batch_size:
         raise ConfigError(
             f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
             f"expected {found.max_batch_size} ({place})"
+        )
+
+
+def _check_execution(found: BatchingParameters, place: str) -> None:
+    if found.max_execution_batch_size < 0:
+        raise ConfigError(
+            f"max_execution_batch_size must be >= 1. Received: {found.max_execution_batch_size} ({place})"
+        )
+    if found.run_limit > found.max_batch_size:
+        raise ConfigError(
+            "max_execution_batch_size must be at most max_batch_size. "
+            f"Received: {found.run_limit} and {found.max_batch_size} ({place})"
         )
 
 

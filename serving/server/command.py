@@ -6,7 +6,10 @@ from pathlib import Path
 
 from headrace.data.errors import ConfigError
 
+from .addresses import check_free, read_addresses
+from .config_file import read_config
 from .flags import FlagValues, parse_flags
+from .folders import check_model
 from .quiet import import_quietly
 
 __all__ = ["run_command", "versions"]
@@ -37,6 +40,7 @@ def run_command(arguments: Sequence[str], say: Say, show: Say) -> int:
         show(versions())
         return 0
     named = _check_paths(flags)
+    check_free(read_addresses(flags))
     _log_to_stderr()
     say(f"loading {named}")
     import_quietly()
@@ -66,11 +70,11 @@ def _check_paths(flags: FlagValues) -> str:
         raise ConfigError(
             "a model folder or a config file must be named. Received: none", "headrace serve MODEL_DIR"
         )
-    for path in flags.rest:
-        if not Path(path).exists():
-            raise ConfigError(
-                f"a model must be a folder or a config file. Received: {path}, which is not there"
-            )
+    for path in given:
+        check_model(Path(path))
+    for path in given:
+        if Path(path).is_file():
+            read_config(path)
     return given[0]
 
 

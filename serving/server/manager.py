@@ -6,16 +6,18 @@ so that a request sees either the old version or the new one, and keeps the one 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from enum import IntEnum
-from types import MappingProxyType, TracebackType
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from .errors import Code, ServingError
-from .integrity import Fingerprint, fingerprint
+from .integrity import fingerprint
+from .load_counts import LoadCounts
 from .servable import Servable
 from .source import ModelEntry, aspired_versions
+from .versions import Lease, Model, Record, State, VersionStatus
 
 __all__ = ["Lease", "Manager", "ManagerSettings", "State", "VersionStatus"]
 
@@ -23,34 +25,6 @@ _log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 1.0
 _ENDED_KEPT = 64
-
-
-class State(IntEnum):
-    """State of a version, with the numbers of `ModelVersionStatus.State`."""
-
-    UNKNOWN = 0
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """State of one version.
-
-    Attributes:
-        version: Version number.
-        state: Where it is in its life.
-        error_code: Canonical code of what went wrong; OK if nothing did.
-        error_message: The text that belongs to it.
-    """
-
-    version: int
-    state: State
-    error_code: Code = Code.OK
-    error_message: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,93 +47,28 @@ class ManagerSettings:
     versions_always_present: bool = False
 
 
-class Lease:
-    """Holds a version while a request is answered; a context manager.
-
-    Args:
-        servable: The version.
-
-    Attributes:
-        servable: As given.
-        version: Its number.
-    """
-
-    __slots__ = ("servable", "version")
-
-    def __init__(self, servable: Servable) -> None:
-        self.servable = servable
-        self.version = servable.version
-        servable.acquire()
-
-    def __enter__(self) -> "Lease":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.servable.release()
-
-
-@dataclass
-class _Record:
-    """One version of one model."""
-
-    version: int
-    path: str
-    state: State = State.START
-    error: ServingError | None = None
-    servable: Servable | None = None
-    task: asyncio.Task[None] | None = None
-    failed_at: Fingerprint | None = None
-
-    def status(self) -> VersionStatus:
-        if self.error is None:
-            return VersionStatus(self.version, self.state)
-        return VersionStatus(self.version, self.state, self.error.code, self.error.message)
-
-
-@dataclass
-class _Model:
-    """One model: what is wanted, and what is there."""
-
-    entry: ModelEntry
-    aspired: Mapping[int, str] = field(default_factory=dict)
-    records: dict[int, _Record] = field(default_factory=dict)
-    polled: bool = False
-
-    def serving(self) -> dict[int, Servable]:
-        return {
-            version: record.servable
-            for version, record in self.records.items()
-            if record.state is State.AVAILABLE and record.servable is not None
-        }
-
-    def settled(self) -> bool:
-        """Whether nothing more will happen without a change on the disk."""
-        return self.polled and all(
-            version in self.records and self.records[version].state in (State.AVAILABLE, State.END)
-            for version in self.aspired
-        )
-
-
 class Manager:
     """Serves the versions that the configuration asks for.
 
     Args:
         load: Loads one version and warms it up, in a thread: name, version, path -> servable.
         settings: How versions are found and loaded.
+
+    Attributes:
+        loads: Loads so far.
     """
 
     def __init__(self, load: Callable[[str, int, str], Servable], settings: ManagerSettings) -> None:
         self._load = load
         self._settings = settings
-        self._models: dict[str, _Model] = {}
-        self._leaving: list[_Model] = []
+        self._models: dict[str, Model] = {}
+        self._leaving: list[Model] = []
         self._serving: Mapping[str, Mapping[int, Servable]] = MappingProxyType({})
         self._loaders = ThreadPoolExecutor(settings.load_threads, "load")
         self._unloaders = ThreadPoolExecutor(1, "unload")
         self._changed = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
+        self.loads = LoadCounts()
 
     @property
     def serving(self) -> Mapping[str, Mapping[int, Servable]]:
@@ -216,7 +125,7 @@ class Manager:
             if name in self._models:
                 self._models[name].entry = entry
             else:
-                self._models[name] = _Model(entry)
+                self._models[name] = Model(entry)
         for model in self._leaving:
             self._reconcile(model)
         if self._settings.poll_wait_s >= 0:
@@ -278,7 +187,7 @@ class Manager:
             except Exception:
                 _log.exception("looking for versions failed; it is tried again")
 
-    async def _retry_changed(self, model: _Model) -> None:
+    async def _retry_changed(self, model: Model) -> None:
         """Forget failed versions whose folders changed since: they may be whole by now."""
         loop = asyncio.get_running_loop()
         for record in list(model.records.values()):
@@ -287,13 +196,13 @@ class Manager:
                 if now != record.failed_at:
                     del model.records[record.version]
 
-    def _reconcile(self, model: _Model) -> None:
+    def _reconcile(self, model: Model) -> None:
         """Begin to load what is wanted, and let go what is not, as far as something stays available."""
         for version in sorted(model.aspired, reverse=True):
             record = model.records.get(version)
             ended = record is not None and record.state is State.END and record.error is None
             if record is None or ended:
-                self._begin(model, _Record(version, model.aspired[version]))
+                self._begin(model, Record(version, model.aspired[version]))
         unwanted = [record for version, record in model.records.items() if version not in model.aspired]
         for record in unwanted:
             if record.task is not None and not record.task.done():
@@ -321,7 +230,7 @@ class Manager:
     def _notify(self) -> None:
         self._changed.set()
 
-    def _begin(self, model: _Model, record: _Record) -> None:
+    def _begin(self, model: Model, record: Record) -> None:
         model.records[record.version] = record
         record.task = asyncio.create_task(self._bring_up(model, record))
 
@@ -331,7 +240,7 @@ class Manager:
         wait_s = self._settings.load_retry_interval_s
         return f" (tried again in {wait_s:g} s, or when the folder changes; tries left: {left})"
 
-    async def _bring_up(self, model: _Model, record: _Record) -> None:
+    async def _bring_up(self, model: Model, record: Record) -> None:
         """Load one version, again and again if need be, and serve it."""
         name, version = model.entry.name, record.version
         retries = self._settings.max_load_retries
@@ -364,16 +273,24 @@ class Manager:
         self._reconcile(model)
 
     async def _load_in_thread(self, name: str, version: int, path: str) -> Servable:
-        future = self._loaders.submit(self._load, name, version, path)
+        future = self._loaders.submit(self._timed, name, version, path)
         try:
-            return await asyncio.wrap_future(future)
+            servable, seconds = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             future.add_done_callback(_close_result)
             raise
         except ServingError:
+            self.loads.add(path, None)
             raise
         except Exception as error:
+            self.loads.add(path, None)
             raise ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
+        self.loads.add(path, seconds)
+        return servable
+
+    def _timed(self, name: str, version: int, path: str) -> tuple[Servable, float]:
+        start = time.monotonic()
+        return self._load(name, version, path), time.monotonic() - start
 
     async def _pause(self, path: str) -> None:
         """Wait for the next try: the retry interval, or less if the folder changes."""
@@ -385,7 +302,7 @@ class Manager:
             if await loop.run_in_executor(None, fingerprint, path) != before:
                 return
 
-    def _retire(self, model: _Model, record: _Record) -> None:
+    def _retire(self, model: Model, record: Record) -> None:
         servable = record.servable
         if servable is None:
             return
@@ -404,7 +321,7 @@ class Manager:
 
         servable.retire(lambda: self._unloaders.submit(close))
 
-    def _forget(self, model: _Model) -> None:
+    def _forget(self, model: Model) -> None:
         """Keep the states of at most so many ended versions, and of no model that has none left."""
         ended = [record.version for record in model.records.values() if record.state is State.END]
         for version in sorted(ended)[:-_ENDED_KEPT]:
@@ -414,7 +331,7 @@ class Manager:
             self._leaving.remove(model)
 
 
-def _close_result(future: "Future[Servable]") -> None:
+def _close_result(future: "Future[tuple[Servable, float]]") -> None:
     """Close a version that was loaded for nobody."""
     if not future.cancelled() and future.exception() is None:
-        future.result().close()
+        future.result()[0].close()

@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import Code, ServingError
 
-__all__ = ["agree", "merge", "pad_rows", "row_shapes", "rows_of", "split"]
+__all__ = ["agree", "cut", "join", "merge", "pad_rows", "row_shapes", "rows_of", "split"]
 
 Array = np.ndarray[Any, Any]
 
@@ -68,6 +68,50 @@ def split(outputs: Sequence[Array], sizes: Sequence[int], rows: int) -> list[lis
     Raises:
         ServingError: FAILED_PRECONDITION, if a result has not a row for every row of the inputs.
     """
+    _check_rows(outputs, rows)
+    parts = []
+    start = 0
+    for size in sizes:
+        parts.append([array[start : start + size] for array in outputs])
+        start += size
+    return parts
+
+
+def cut(inputs: Sequence[Array], start: int, end: int) -> list[Array]:
+    """Return the rows from `start` to before `end` of every input, as views."""
+    return [array[start:end] for array in inputs]
+
+
+def join(answers: Sequence[Sequence[Array]], sizes: Sequence[int]) -> list[Array]:
+    """Put the answers to the pieces of one request together.
+
+    Args:
+        answers: For each piece its results, each [n_i, ...].
+        sizes: Rows of each piece.
+
+    Returns:
+        The results, each [sum of n_i, ...].
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, if a result has not a row for every row of its piece, or rows
+            have different shapes.
+    """
+    for outputs, size in zip(answers, sizes, strict=True):
+        _check_rows(outputs, size)
+    try:
+        return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+    except ValueError as error:
+        raise ServingError(
+            Code.FAILED_PRECONDITION, f"Split output tensors must have rows of one shape: {error}"
+        ) from error
+
+
+def agree(merged: Sequence[Array], alone: Sequence[Array]) -> bool:
+    """Return whether a request got the same answer among others as alone, but for rounding."""
+    return all(_same(left, right) for left, right in zip(merged, alone, strict=True))
+
+
+def _check_rows(outputs: Sequence[Array], rows: int) -> None:
     for array in outputs:
         if not array.ndim:
             raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
@@ -77,17 +121,6 @@ def split(outputs: Sequence[Array], sizes: Sequence[int], rows: int) -> list[lis
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors",
             )
-    parts = []
-    start = 0
-    for size in sizes:
-        parts.append([array[start : start + size] for array in outputs])
-        start += size
-    return parts
-
-
-def agree(merged: Sequence[Array], alone: Sequence[Array]) -> bool:
-    """Return whether a request got the same answer among others as alone, but for rounding."""
-    return all(_same(left, right) for left, right in zip(merged, alone, strict=True))
 
 
 def _same(left: Array, right: Array) -> bool:

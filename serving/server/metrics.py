@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .errors import Code
 from .events import Event
+from .load_counts import LoadCounts
 
 __all__ = ["BOUNDS_US", "Metrics"]
 
@@ -20,6 +21,10 @@ _LATENCY = ":tensorflow:serving:request_latency"
 _REQUEST_BYTES = ":headrace:serving:request_bytes"
 _RESPONSE_BYTES = ":headrace:serving:response_bytes"
 _STATE = ":headrace:serving:model_version_state"
+_LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
+_LOAD_TIME = ":tensorflow:cc:saved_model:load_latency"
+_REST_APIS = {"Predict": "predict", "Classify": "classify", "Regress": "regress"}
+"""Upstream's REST door takes the label `API` from the path, where no other API has a name."""
 
 
 @dataclass(slots=True)
@@ -52,7 +57,8 @@ class Metrics:
         self._request_bytes[place] = self._request_bytes.get(place, 0) + event.request_bytes
         self._response_bytes[place] = self._response_bytes.get(place, 0) + event.response_bytes
         if event.code is Code.OK:
-            series = (name, event.api, event.entrypoint)
+            api = _REST_APIS.get(event.api, "") if event.entrypoint == "REST" else event.api
+            series = (name, api, event.entrypoint)
             found = self._latencies.get(series)
             if found is None:
                 found = self._latencies[series] = _Histogram()
@@ -60,11 +66,12 @@ class Metrics:
             found.counts[bisect_left(BOUNDS_US, micros)] += 1
             found.total += micros
 
-    def page(self, states: Iterable[tuple[str, int, str]] = ()) -> str:
+    def page(self, states: Iterable[tuple[str, int, str]] = (), loads: LoadCounts | None = None) -> str:
         """Return the page of all series.
 
         Args:
             states: Model, version and state of every version.
+            loads: Loads so far.
         """
         lines: list[str] = []
         labels = ("model_name", "status")
@@ -82,6 +89,9 @@ class Metrics:
         place = ("model_name", "entrypoint")
         _series(lines, _REQUEST_BYTES, "counter", place, sorted(self._request_bytes.items()))
         _series(lines, _RESPONSE_BYTES, "counter", place, sorted(self._response_bytes.items()))
+        if loads is not None:
+            _series(lines, _LOADS, "counter", ("model_path", "status"), loads.attempts())
+            _series(lines, _LOAD_TIME, "counter", ("model_path",), loads.micros())
         known = [((name, str(version), state), 1) for name, version, state in states]
         _series(lines, _STATE, "gauge", ("model_name", "version", "state"), known)
         return "\n".join(lines) + "\n"

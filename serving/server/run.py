@@ -9,19 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
+from typing import Protocol
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 
+from .config_file import read_config
 from .core import Core, Settings
 from .errors import ServingError
 from .events import Listener
 from .source import ModelEntry, VersionPolicy, entries_of
 
-__all__ = ["Door", "DoorMaker", "RunSettings", "Server", "entry_of_folder", "read_config", "run"]
+__all__ = ["Door", "DoorMaker", "RunSettings", "Server", "entry_of_folder", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +96,8 @@ class Server:
             wait: Return only when every model is available or has failed for good.
 
         Raises:
-            EnvironmentProblem: If a door cannot open, or no model became available.
+            EnvironmentProblem: If a door cannot open, or no model became available though there are versions,
+                or none may come.
         """
         entries = list(self._settings.entries)
         if self._settings.config_file:
@@ -135,6 +134,9 @@ class Server:
         absent = [entry.name for entry in entries if not self.core.manager.serving.get(entry.name)]
         if not entries or len(absent) < len(entries):
             return
+        may_come = self._settings.core.manager.poll_wait_s > 0
+        if may_come and not any(self.core.manager.statuses(name) for name in absent):
+            return  # waits for the first version, as tensorflow_model_server does
         found = []
         for name in absent:
             statuses = self.core.manager.statuses(name)
@@ -221,27 +223,6 @@ async def _until_told(settings: RunSettings, announce: Callable[[Server], None] 
                 await task
         await server.stop()
     return 0
-
-
-def read_config(path: str) -> Any:
-    """Return the ModelServerConfig in the text file `path`.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    config = model_server_config_pb2.ModelServerConfig()
-    try:
-        text_format.Parse(Path(path).read_text(encoding="utf-8"), config)
-    except text_format.ParseError as error:
-        raise ConfigError(
-            "a model config file must be a ModelServerConfig. Received: Error parsing text-format "
-            f"tensorflow.serving.ModelServerConfig: {error} ({path})"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"a model config file must be a ModelServerConfig. Received: {error} ({path})"
-        ) from error
-    return config
 
 
 def entry_of_folder(path: str, name: str = "", policy: VersionPolicy | None = None) -> ModelEntry:

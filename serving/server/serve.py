@@ -8,6 +8,7 @@ from typing import Any
 from headrace.data.errors import ConfigError
 
 from .access_log import AccessLog
+from .addresses import read_addresses
 from .batching_parameters import BatchingParameters, parse_batching_parameters
 from .core import Core, Settings
 from .events import Listener
@@ -169,18 +170,9 @@ def _batching(flags: FlagValues) -> BatchingParameters | None:
 
 
 def _doors(flags: FlagValues, tls: Tls | None, metrics: Metrics, log: RequestLog) -> list[DoorMaker]:
-    host, port, socket = flags["host"], flags["port"], flags["grpc_socket_path"]
-    rest_port = flags["rest_api_port"]
-    if not flags.rest and "rest_api_port" not in flags.given:
-        rest_port = 0
-    for name, number in (("port", port), ("rest_api_port", rest_port)):
-        if not 0 <= number <= 65535:
-            raise ConfigError(f"`--{name}` must be from 0 to 65535. Received: {number}")
-    if port and port == rest_port:
-        raise ConfigError(f"`--port` and `--rest_api_port` must differ. Received: {port} for both")
-    if not port and not rest_port and not socket:
-        raise ConfigError("at least one door must be open. Received: --port=0 and --rest_api_port=0")
-    addresses = ([f"{host}:{port}"] if port else []) + ([f"unix:{socket}"] if socket else [])
+    where = read_addresses(flags)
+    addresses = [f"{where.host}:{where.grpc_port}"] if where.grpc_port else []
+    addresses += [f"unix:{where.grpc_socket}"] if where.grpc_socket else []
     doors: list[DoorMaker] = []
     if addresses:
         settings = GrpcSettings(
@@ -193,13 +185,13 @@ def _doors(flags: FlagValues, tls: Tls | None, metrics: Metrics, log: RequestLog
             channel_arguments=_channel_arguments(flags["grpc_channel_arguments"]),
         )
         doors.append(lambda core, listeners: GrpcDoor(core, settings, listeners))
-    if rest_port:
+    if where.rest_port:
         monitoring = Monitoring()
         if flags["monitoring_config_file"]:
             monitoring = read_monitoring(flags["monitoring_config_file"])
         rest = RestSettings(
-            host=host,
-            port=rest_port,
+            host=where.host,
+            port=where.rest_port,
             tls=http_context(tls) if tls else None,
             timeout_s=max(0, flags["rest_api_timeout_in_ms"]) / 1000,
             cors=flags["rest_api_enable_cors_support"],
@@ -215,11 +207,12 @@ def _rest_door(
 ) -> RestDoor:
     def page() -> str:
         manager = core.manager
-        return metrics.page(
+        states = (
             (name, status.version, status.state.name)
             for name in sorted(manager.entries)
             for status in manager.statuses(name)
         )
+        return metrics.page(states, manager.loads)
 
     return RestDoor(core, replace(settings, metrics=page), listeners)
 
@@ -246,8 +239,11 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
 
 def _announce(server: Server, flags: FlagValues, say: Say) -> None:
     manager = server.core.manager
-    for name in sorted(manager.entries):
+    for name, entry in sorted(manager.entries.items()):
         found = sorted(manager.serving.get(name, ()))
+        if not found and not manager.statuses(name):
+            say(f"model {name}: waiting for a version: a numbered folder such as {entry.base_path}/1")
+            continue
         numbers = ", ".join(str(version) for version in found) if found else "none available"
         say(f"model {name}: version {numbers}")
     scheme = "https" if flags["ssl_config_file"] else "http"

@@ -50,9 +50,9 @@ def edit(pipeline: Path, label: str, argument: str) -> None:
 
 @pytest.mark.e2e
 def test_a_wrong_column_fails_the_first_step_and_is_still_reported(project: Project) -> None:
-    (project.folder / "rows.csv").write_text("hour,late\n1,0\n")
     compiled = project.call("kubeflow", "compile", "demo.yaml", "-o", "p.yaml")
     assert compiled.exit_code == 0, compiled.stderr
+    (project.folder / "rows.csv").write_text("hour,late\n1,0\n")
     (project.folder / "v").mkdir()
     (project.folder / "v" / "data").symlink_to(project.folder)
     ran = project.call("kubeflow", "simulate", "p.yaml", "--volume", "v", "--json")

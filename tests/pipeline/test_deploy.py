@@ -1,6 +1,7 @@
 """`headrace deploy render`, from the command line."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_edits_are_kept_but_with_force(headrace, tmp_path):
     code, out, _ = headrace(*render, "--force")
     assert (code, out.splitlines()[0]) == (0, "wrote deploy/compose/compose.yaml")
     assert file.read_text(encoding="utf-8") == text
+
+
+def test_another_config_does_not_replace_the_files_of_the_first(headrace, tmp_path):
+    headrace("deploy", "render", EXAMPLES / "taxi.yaml")
+    before = _files(tmp_path / "deploy")
+    code, _, err = headrace("deploy", "render", EXAMPLES / "flights.yaml")
+    assert code == 2
+    assert f"flights.yaml (model flights) for deploy/kubernetes, which holds those of {_near('taxi')}" in err
+    assert "-o deploy/flights writes into another folder, --force replaces them" in err
+    assert _files(tmp_path / "deploy") == before
+    assert headrace("deploy", "render", EXAMPLES / "flights.yaml", "-o", "deploy/flights")[0] == 0
+    assert headrace("deploy", "render", EXAMPLES / "flights.yaml", "--force")[0] == 0
 
 
 def test_a_pushed_version_is_named(headrace, tmp_path):
@@ -178,6 +191,10 @@ def test_the_example_in_the_documents_is_valid():
     assert f"image `{DeployConfig().image}:{DeployConfig().tag}`" in text
     assert f"`start_s` ({DeployConfig().start_s} s)" in text
     assert f"`drain_s` ({DeployConfig().drain_s} s)" in text
+
+
+def _near(name):
+    return f"{os.path.relpath(EXAMPLES / name)}.yaml (model {name})"
 
 
 def _files(folder: Path) -> set[str]:

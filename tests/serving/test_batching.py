@@ -1,25 +1,18 @@
-"""Requests put together: what each is answered, who waits, and who is refused."""
+"""Requests put together as they queue: what each is answered, who waits, and who is refused."""
 
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from headrace.data.errors import ConfigError
 from headrace.serving.server.batching import Adaptive, Batcher, Limits
-from headrace.serving.server.batching_parameters import BatchingParameters, parse_batching_parameters
-from headrace.serving.server.dynamic_batching import Dynamic
-from headrace.serving.server.errors import Code, ServingError
-from headrace.serving.server.servable import Servable, load
+from headrace.serving.server.errors import ServingError
+from headrace.serving.server.servable import load
 from tests.serving import saved_models
-
-Array = np.ndarray[Any, Any]
+from tests.serving.watched import Watched, drive, row, until
 
 
 @pytest.fixture(scope="module")
@@ -27,65 +20,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     servable = load("zoo", 1, saved_models.zoo(Path(tmp_path_factory.mktemp("zoo"))))
     yield servable
     servable.close()
-
-
-class Watched:
-    """A servable whose runs are counted and can be held up."""
-
-    def __init__(self, servable: Servable) -> None:
-        self._servable = servable
-        self.batches: list[int] = []
-        self.threads: list[int] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def run(self, method: Any, inputs: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
-        self.threads.append(threading.get_ident())
-        self.batches.append(len(inputs[0]) if inputs[0].ndim else -1)
-        assert self.gate.wait(10)
-        return self._servable.run(method, inputs, outputs)
-
-    def acquire(self) -> None:
-        self._servable.acquire()
-
-    def release(self) -> None:
-        self._servable.release()
-
-
-def drive(
-    zoo: Servable,
-    make: Callable[..., Batcher],
-    work: Callable[[Batcher, Watched], Awaitable[None]],
-    settings: Any,
-    signature: str = "any_rows",
-    threads: int = 2,
-) -> None:
-    method = zoo.methods[{"any_rows": "slow"}.get(signature, signature)]
-    watched = Watched(zoo)
-
-    async def whole() -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            batcher = make(watched, method, tuple(method.outputs), pool, settings)
-            try:
-                async with asyncio.timeout(30):
-                    await work(batcher, watched)
-            finally:
-                watched.gate.set()
-
-    asyncio.run(whole())
-    assert zoo.leases == 0
-
-
-def row(*values: float) -> list[Array]:
-    return [np.array(values, np.float32)]
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    while not reached():
-        await asyncio.sleep(0.002)
-
-
-# Adaptive
 
 
 def test_an_idle_adaptive_batcher_runs_at_once(zoo):
@@ -260,138 +194,3 @@ def test_a_full_queue_refuses_at_once_and_recovers(zoo):
         assert (await batcher.run(row(3.0)))[0].tolist() == [3.0]
 
     drive(zoo, Adaptive, work, Limits(max_queued=8, in_flight=1, inline_s=0.0))
-
-
-# Dynamic
-
-
-def test_a_dynamic_batch_runs_when_it_is_full_or_old(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        tasks = [asyncio.create_task(batcher.run(row(float(n)))) for n in range(4)]
-        answers = await asyncio.gather(*tasks)
-        assert [answer[0].tolist() for answer in answers] == [[0.0], [1.0], [2.0], [3.0]]
-        assert watched.batches == [4]
-        start = time.perf_counter()
-        await batcher.run(row(9.0))
-        assert 0.19 < time.perf_counter() - start < 2.0
-        assert watched.batches == [4, 1]
-
-    drive(zoo, Dynamic, work, BatchingParameters(max_batch_size=4, batch_timeout_s=0.2))
-
-
-def test_runs_are_padded_to_allowed_sizes(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        tasks = [asyncio.create_task(batcher.run(row(float(n)))) for n in range(3)]
-        assert [task[0].tolist() for task in await asyncio.gather(*tasks)] == [[0.0], [1.0], [2.0]]
-        await batcher.run(row(1.0, 2.0))
-        assert watched.batches == [4, 2]
-
-    parameters = BatchingParameters(max_batch_size=8, batch_timeout_s=0.02, allowed_batch_sizes=(2, 4, 8))
-    drive(zoo, Dynamic, work, parameters)
-
-
-def test_inputs_of_different_lengths_are_padded_if_asked(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        tasks = [asyncio.create_task(batcher.run([np.ones((1, n), np.float32)])) for n in (1, 3)]
-        answers = await asyncio.gather(*tasks)
-        assert [answer[0].tolist() for answer in answers] == [[[1.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]]]
-
-    parameters = BatchingParameters(4, 0.02, allowed_batch_sizes=(2, 4), pad_variable_length_inputs=True)
-    drive(zoo, Dynamic, work, parameters, signature="any_shape")
-
-
-def test_enough_enqueued_batches_refuse_the_next(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        watched.gate.clear()
-        tasks = [asyncio.create_task(batcher.run(row(1.0, 1.0))) for _ in range(4)]
-        await until(lambda: watched.batches == [2])
-        await asyncio.sleep(0.01)
-        with pytest.raises(ServingError) as caught:
-            await batcher.run(row(1.0))
-        assert caught.value.code is Code.UNAVAILABLE
-        assert caught.value.message == (
-            "The batch scheduling queue to which this task was submitted is full; "
-            "currently 3 batches enqueued and max_enqueued_batches is 3"
-        )
-        tasks[-1].cancel()
-        await asyncio.sleep(0)
-        accepted = asyncio.create_task(batcher.run(row(8.0)))
-        await asyncio.sleep(0)
-        watched.gate.set()
-        assert (await accepted)[0].tolist() == [8.0]
-        await asyncio.gather(*tasks[:-1])
-
-    drive(zoo, Dynamic, work, BatchingParameters(2, 0.0, max_enqueued_batches=3, num_batch_threads=1))
-
-
-@pytest.mark.parametrize(
-    ("inputs", "text"),
-    [
-        (row(*range(5)), "Task size 5 is larger than maximum input batch size 4"),
-        ([np.float32(1.0).reshape(())], "Batching Run() input tensors must have at least one dimension"),
-    ],
-)
-def test_what_does_not_fit_a_batch(zoo, inputs, text):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        with pytest.raises(ServingError) as caught:
-            await batcher.run(inputs)
-        assert (caught.value.code, caught.value.message) == (Code.INVALID_ARGUMENT, text)
-
-    drive(zoo, Dynamic, work, BatchingParameters(max_batch_size=4))
-
-
-def test_inputs_with_different_numbers_of_rows(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        texts = np.array([b"a", b"b"], object)
-        with pytest.raises(ServingError, match="input tensors must have equal 0th-dimension size"):
-            await batcher.run([np.ones((1, 2), np.float32), texts])
-
-    drive(zoo, Dynamic, work, BatchingParameters(), signature="serving_default")
-
-
-def test_outputs_without_a_row_for_every_row(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        tasks = [asyncio.create_task(batcher.run(row(1.0))) for _ in range(2)]
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [answer[0].tolist() for answer in answers] == [1.0, 1.0]
-
-    drive(zoo, Dynamic, work, BatchingParameters(max_batch_size=2, batch_timeout_s=1.0), signature="summed")
-
-
-# The parameters file
-
-
-def test_the_parameters_file_of_upstreams_guide():
-    text = """
-    max_batch_size { value: 128 }
-    batch_timeout_micros { value: 1000 }
-    max_enqueued_batches { value: 1000000 }
-    num_batch_threads { value: 8 }
-    pad_variable_length_inputs: true
-    allowed_batch_sizes: 64
-    allowed_batch_sizes: 128
-    thread_pool_name { value: "pool" }
-    """
-    assert parse_batching_parameters(text) == BatchingParameters(
-        128, 0.001, 1_000_000, 8, (64, 128), True, ("thread_pool_name",)
-    )
-    assert parse_batching_parameters("").max_batch_size == 1000
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("max_batch_size: 3", "batching parameters must be a BatchingParameters text"),
-        ("colour { value: 3 }", "has no field named"),
-        ("max_batch_size { value: 0 }", "max_batch_size must be >= 1. Received: 0"),
-        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be >= 0. Received: -1"),
-        ("allowed_batch_sizes: 4 allowed_batch_sizes: 2", "entries must be monotonically increasing"),
-        (
-            "max_batch_size { value: 8 } allowed_batch_sizes: 4",
-            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
-        ),
-    ],
-)
-def test_a_parameters_file_that_cannot_be(text, message):
-    with pytest.raises(ConfigError, match=message):
-        parse_batching_parameters(text)

@@ -1,6 +1,7 @@
 """Parts of the clients that need no server: URLs, rows, labels, results, and what goes over the wire."""
 
 import base64
+import datetime
 import json
 import pickle
 from decimal import Decimal
@@ -25,6 +26,7 @@ from headrace.serving.client.messages import _MESSAGES, message_class
 from headrace.serving.client.requests import RowOptions, TensorRequest
 from headrace.serving.client.signatures import ModelSignature, Tensor, column_kinds
 from headrace.serving.columns import InvalidRow
+from headrace.serving.dates import date_part
 from headrace.serving.server.tensors import DTYPES, from_proto, to_proto
 
 GENERATED = {
@@ -200,10 +202,31 @@ class TestRows:
         for given in ([{"b64": packed}], [{"p": {"b64": packed}}], [b"\x89PNG"], {"p": [b"\x89PNG"]}):
             assert tensors(given, p=TEXT) == {"p": [b"\x89PNG"]}
 
+    def test_dates_of_every_library_are_text(self) -> None:
+        moment = datetime.datetime(2024, 2, 29, 13, 5)
+        zone = datetime.timezone(datetime.timedelta(hours=2))
+        given = [
+            datetime.date(2024, 2, 29), moment, moment.replace(tzinfo=zone), pd.Timestamp(moment), pd.NaT,
+            np.datetime64("2024-02-29T13:05"), np.datetime64("NaT"), None,
+        ]  # fmt: skip
+        wanted = [
+            "2024-02-29", "2024-02-29 13:05:00", "2024-02-29 13:05:00+02:00", "2024-02-29 13:05:00", "",
+            "2024-02-29 13:05", "", "",
+        ]  # fmt: skip
+        expected = [text.encode() for text in wanted]
+        assert tensors([{"x": value} for value in given], x=TEXT)["x"] == expected
+        assert tensors({"x": given}, x=TEXT)["x"] == expected
+        column = np.array(["2024-02-29", "NaT"], "datetime64[D]")
+        assert tensors({"x": column}, x=TEXT)["x"] == [b"2024-02-29", b""]
+        read = date_part([text for text in wanted if text], "hour")
+        assert read.tolist() == [1, 14, 14, 14, 14]  # the pipeline reads all of them as dates
+        with pytest.raises(InvalidRow, match=r"must be text, a date, .*Received: datetime.time"):
+            tensors([{"x": datetime.time(1)}], x=TEXT)
+
     def test_an_error_keeps_its_place_across_processes(self) -> None:
         error = InvalidRow("a rule. Received: 1", "a hint", 3, "x")
         moved = pickle.loads(pickle.dumps(error)).moved(10)
-        assert str(moved) == "a rule. Received: 1 (row 13, column 'x')"
+        assert str(moved) == "a rule. Received: 1 (row 13, column 'x'); a hint"
         assert (
             moved.moved(0, lambda row: f"line {row}").message == "a rule. Received: 1 (line 13, column 'x')"
         )
@@ -220,6 +243,9 @@ class TestLabels:
             {"scores": scores}, 4
         )
         assert found.decided_by == "largest score"
+        named = np.array([[b"a", b"b", b"c"]] * 2, object)
+        many = Labels().predictions({"scores": np.full((2, 3), 1 / 3), "classes": named}, 4)
+        assert many.decided_by == "largest score"  # of more than two classes it is the rule itself
         assert found[-1].label == "no"
         assert [row.label for row in found[:5]] == ["yes", "no"]
         assert found.to_pandas().columns.tolist() == ["class", "probability", "score_no", "score_yes"]

@@ -145,6 +145,16 @@ def test_stdin_to_stdout(
     )
 
 
+def test_empty_stdin_is_an_error(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    with pytest.raises(ConfigError, match=r"rows must be at least one. Received: none \(stdin\)") as caught:
+        predict_command((served.rest("shop"), None), (None, None), {}, lambda _: None)
+    assert caught.value.hint == "--input names a file of rows"
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -156,7 +166,7 @@ def test_stdin_to_stdout(
         (
             "a.jsonl",
             '{"price": 1}\n\n{"prise": 1}\n',
-            r"Received: 'prise' \(line 3 of a.jsonl, column 'prise'\)",
+            r"Received: 'prise' \(line 3 of a.jsonl, column 'prise'\); did you mean 'price'\?",
         ),
         ("a.jsonl", '{"price": 1}\n\n{"price":\n', r"a JSON object. .*character 10\) \(line 3 of a.jsonl\)"),
         ("a.jsonl", "[1]\n", r"must be a JSON object. Received: \[1\] \(line 1 of a.jsonl\)"),
@@ -173,6 +183,12 @@ def test_stdin_to_stdout(
             "prise,name\n1,c\n",
             r"name no others. Received: 'prise', and none for 'photo', 'price', 'steps'",
         ),
+        (
+            "a.csv",
+            "id,day,prise\n1,2,3\n",
+            r"Received: 'prise', and none for .*\(a.csv\); did you mean 'price'\?; --ignore-unknown",
+        ),
+        ("a.csv", "id,day\n1,2\n", r"Received: 'id', 'day', and none for .*; --ignore-unknown passes"),
         ("a.csv", "steps\n5\n", r"must be a JSON list of numbers. Received: '5' \(line 2 of a.csv"),
         ("a.csv", "price\n1\n\xff", "text must be UTF-8"),
         ("a.csv", "price\n", "rows must be at least one. Received: none"),

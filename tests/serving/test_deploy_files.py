@@ -1,21 +1,26 @@
 """Writing rendered files: whole, and never over somebody's edits."""
 
+import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 import yaml
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.serving.deploy import files
-from headrace.serving.deploy.files import LEDGER
+from headrace.serving.deploy.files import LEDGER, Origin
 from headrace.serving.deploy.yaml_text import yaml_text
 
 TEXTS = {"a.yaml": "a: 1\n", "inner/b.yaml": "b: 1\n"}
 
 
-def write_files(folder, texts, *, force=False):
-    return files.write_files({folder: texts}, force=force)[folder]
+HERE = Origin(Path("flights.yaml"), "flights")
+
+
+def write_files(folder, texts, origin=HERE, *, force=False):
+    return files.write_files({folder: texts}, origin, force=force)[folder]
 
 
 def tree(folder):
@@ -65,6 +70,51 @@ def test_edits_are_not_lost(tmp_path, texts):
     assert tree(tmp_path) == texts
 
 
+@pytest.mark.parametrize(
+    ("other", "received"),
+    [
+        (
+            Origin(Path("taxi.yaml"), "taxi"),
+            r"taxi\.yaml \(model taxi\) for deploy/k, .* flights\.yaml \(mod",
+        ),
+        (Origin(Path("live/flights.yaml"), "flights"), r"live/flights\.yaml .* those of flights\.yaml \("),
+        (Origin(Path("flights.yaml"), "late"), r"\(model late\) .* those of flights\.yaml \(model flights\)"),
+    ],
+)
+def test_files_of_another_config_are_replaced_only_if_told_to(tmp_path, monkeypatch, other, received):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("deploy/k")
+    write_files(folder, TEXTS)
+    with pytest.raises(ConfigError, match=received) as caught:
+        write_files(folder, {"a.yaml": "a: 2\n"}, other)
+    assert f"-o deploy/{other.model} writes into another folder" in caught.value.hint
+    assert tree(folder) == TEXTS
+    assert [path.name for path in write_files(folder, {"a.yaml": "a: 2\n"}, other, force=True).removed] == [
+        "b.yaml"
+    ]
+    with pytest.raises(ConfigError, match="one config"):
+        write_files(folder, TEXTS)
+
+
+def test_a_config_is_the_same_from_wherever_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_files(Path("deploy"), TEXTS)
+    held = Path("deploy", LEDGER).read_text(encoding="utf-8")
+    assert str(tmp_path) not in held
+    assert write_files(tmp_path / "deploy", TEXTS, Origin(tmp_path / "flights.yaml", "flights")).written == ()
+    Path("inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert write_files(Path("../deploy"), TEXTS, Origin(Path("../flights.yaml"), "flights")).written == ()
+    assert (tmp_path / "deploy" / LEDGER).read_text(encoding="utf-8") == held
+
+
+def test_a_ledger_without_an_origin_is_anybodys(tmp_path):
+    write_files(tmp_path, TEXTS)
+    held = json.loads((tmp_path / LEDGER).read_text(encoding="utf-8"))
+    (tmp_path / LEDGER).write_text(json.dumps(held["files"]), encoding="utf-8")
+    assert write_files(tmp_path, {"a.yaml": "a: 2\n"}, Origin(Path("taxi.yaml"), "taxi")).written
+
+
 def test_files_of_others_are_not_overwritten(tmp_path):
     (tmp_path / "a.yaml").write_text("somebody's\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"a\.yaml"):
@@ -106,14 +156,14 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, failing):
 
 def test_several_folders_are_written_together_or_not_at_all(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
-    files.write_files({one: TEXTS, other: TEXTS})
+    files.write_files({one: TEXTS, other: TEXTS}, HERE)
     (other / "a.yaml").write_text("mine\n", encoding="utf-8")
     before = (tree(one), tree(other))
     changed = {"a.yaml": "a: 2\n"}
     with pytest.raises(ConfigError, match=r"changes in .*other/a\.yaml"):
-        files.write_files({one: changed, other: changed})
+        files.write_files({one: changed, other: changed}, HERE)
     assert (tree(one), tree(other)) == before
-    done = files.write_files({one: changed})
+    done = files.write_files({one: changed}, HERE)
     assert done[one].written == (one / "a.yaml",)
     assert tree(other) == before[1]
 
@@ -124,7 +174,16 @@ def test_a_folder_in_the_place_of_a_file_is_told(tmp_path):
         write_files(tmp_path, TEXTS)
 
 
-@pytest.mark.parametrize("ledger", ["not json", "[1]", '{"../outside": "x", "/etc/passwd": "y"}'])
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        "not json",
+        "[1]",
+        '{"files": 1}',
+        '{"files": {"../outside": "x"}}',
+        '{"../outside": "x", "/etc/passwd": "y"}',
+    ],
+)
 def test_a_broken_ledger_removes_nothing(tmp_path, ledger):
     folder, outside = tmp_path / "in", tmp_path / "outside"
     folder.mkdir()

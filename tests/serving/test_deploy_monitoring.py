@@ -10,6 +10,7 @@ import yaml
 from headrace.serving.deploy.metrics import METRICS, series
 from headrace.serving.server.errors import Code
 from headrace.serving.server.events import Event
+from headrace.serving.server.load_counts import LoadCounts
 from headrace.serving.server.metrics import Metrics
 from headrace.serving.server.model_spec import ModelSpec
 from tests.serving.deployments import DEPLOYMENTS, rendered
@@ -89,7 +90,9 @@ def test_histograms_are_read_by_bucket():
 def test_our_server_exports_what_the_table_says():
     metrics = Metrics()
     metrics(Event("GRPC", "Predict", ModelSpec("flights", 1), Code.OK, "", 0.001))
-    page = metrics.page()
+    loads = LoadCounts()
+    loads.add("/models/flights/1", 0.5)
+    page = metrics.page((), loads)
     kinds = dict(line.split()[2:4] for line in page.splitlines() if line.startswith("# TYPE :tensorflow:"))
     assert kinds == {name: metric.kind for name, metric in METRICS.items() if metric.embedded}
     for line in page.splitlines():

@@ -18,11 +18,12 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from headrace.data.errors import ConfigError
 from headrace.serving.server import servable as servable_module
+from headrace.serving.server.config_file import read_config
 from headrace.serving.server.core import Core, Settings
 from headrace.serving.server.errors import Code, ServingError
 from headrace.serving.server.manager import ManagerSettings, State
 from headrace.serving.server.model_spec import ModelSpec
-from headrace.serving.server.run import entry_of_folder, read_config
+from headrace.serving.server.run import entry_of_folder
 from headrace.serving.server.source import ModelEntry, VersionPolicy, entries_of
 from headrace.serving.session import SessionModel
 from tests.serving import saved_models

@@ -216,6 +216,7 @@ def test_cors_headers_only_if_asked_for(rest, strict):
 def test_metrics_count_requests_by_model_and_status(rest):
     rest.predict("mirror", {"instances": [1.0]})
     rest.predict("mirror", "{")
+    rest.get("/v1/models/mirror")
     reply = rest.get("/monitoring/prometheus/metrics")
     assert reply.status == 200
     assert reply.headers["content-type"].startswith("text/plain")
@@ -224,9 +225,10 @@ def test_metrics_count_requests_by_model_and_status(rest):
     count = ':tensorflow:serving:request_count{model_name="mirror",status="%s"}'
     assert float(series[count % "OK"]) >= 1
     assert float(series[count % "INVALID_ARGUMENT"]) >= 1
-    latency = ':tensorflow:serving:request_latency_%s{model_name="mirror",API="Predict",entrypoint="REST"%s}'
+    latency = ':tensorflow:serving:request_latency_%s{model_name="mirror",API="predict",entrypoint="REST"%s}'
     assert series[latency % ("count", "")] == series[latency % ("bucket", ',le="+Inf"')]
     assert float(series[latency % ("sum", "")]) > 0
+    assert ':tensorflow:serving:request_latency_count{model_name="mirror",API="",entrypoint="REST"}' in page
     assert "# TYPE :tensorflow:serving:request_count counter" in page
     assert "# TYPE :tensorflow:serving:request_latency histogram" in page
     assert rest.call("POST", "/monitoring/prometheus/metrics", b"").status == 404
