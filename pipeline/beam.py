@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from headrace.data.section import Section
 
@@ -18,7 +19,24 @@ __all__ = [
 LOCAL_RUNNER = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Beam's portable runner inside the process: the plain DirectRunner first tries to download another."""
 
-_Endpoint = Annotated[str, Field(pattern=r"^[^\s:/]+:\d{1,5}$")]
+
+def _form(pattern: str, shown: str) -> AfterValidator:
+    """Return the check of a text's form, which its error names where pydantic's would show the pattern."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"an address must be written as {shown}. Received: {text}")
+        return text
+
+    return AfterValidator(check)
+
+
+_ADDRESS = r"[^\s:/]+:\d{1,5}"
+_Endpoint = Annotated[str, _form(_ADDRESS, "HOST:PORT")]
+_FlinkMaster = Annotated[str, _form(rf"\[(local|auto|collection)\]|{_ADDRESS}", "HOST:PORT or [local]")]
+_SparkMaster = Annotated[
+    str, _form(rf"spark://{_ADDRESS}|local|local\[(\d+|\*)\]", "spark://HOST:PORT, local or local[N]")
+]
 _Count = Annotated[int, Field(ge=1, le=100_000)]
 _Gcs = Annotated[str, Field(pattern=r"^gs://[^/{}]+(/[^{}]*)?$")]
 _BeamNode = Literal["ingest", "statistics", "transform", "crossval", "evaluation"]
@@ -85,16 +103,17 @@ class _Portable(_Engine):
 
     @model_validator(mode="after")
     def _environment_is_whole(self) -> "_Portable":
-        given = {
+        needed = {
             "process": ("process_command", self.process_command),
             "docker": ("container_image", self.container_image),
             "external": ("worker_address", self.worker_address),
         }
-        for environment, (field, value) in given.items():
+        for environment, (field, value) in needed.items():
             if (self.environment == environment) != (value is not None):
+                given = "no value" if value is None else value
                 raise ValueError(
                     f"`environment: {environment}` and `{field}` go together. "
-                    f"Received: environment {self.environment}, {field} {value}"
+                    f"Received: environment {self.environment}, and {given} as `{field}`"
                 )
         if self.process_env and self.environment != "process":
             raise ValueError(
@@ -133,7 +152,7 @@ class FlinkEngine(_Portable):
     """
 
     runner: Literal["flink"]
-    master: str = "[local]"
+    master: _FlinkMaster = "[local]"
     version: Literal["1.19", "1.20", "2.0", "2.1", "2.2"] = "1.19"
     parallelism: _Count | None = None
     max_parallelism: _Count | None = None
@@ -175,7 +194,7 @@ class SparkEngine(_Portable):
     """
 
     runner: Literal["spark"]
-    master: Annotated[str, Field(pattern=r"^(spark://[^\s/]+:\d+|local|local\[(\d+|\*)\])$")] = "local[2]"
+    master: _SparkMaster = "local[2]"
     job_server_jar: str | None = None
     uber_jar: bool = False
     rest_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None

@@ -5,22 +5,24 @@ from headrace.components.infra.engine import require_engine
 from headrace.components.models.check import check_weights
 from headrace.data.source import Source, check_source
 
+from .beam_check import check_engines
 from .config import RunConfig, column_plan
 
 __all__ = ["check", "check_data"]
 
 
 def check(config: RunConfig) -> Source:
-    """Check files, headers, columns, features and weights without TensorFlow and return what was seen.
+    """Check files, headers, columns, features, weights and engines without TensorFlow; return what was seen.
 
     Raises:
         ConfigError: If a file, its header, its columns or a feature breaks a rule, or the server that the
             serving gate names is not on this machine.
-        EnvironmentProblem: If pretrained weights cannot be had from here.
+        EnvironmentProblem: If pretrained weights or Beam's engine cannot be had from here.
     """
     source = check_data(config)
     check_weights(config.model)
     require_engine(config.gates.serving.gate)
+    check_engines(config.beam)
     return source
 
 

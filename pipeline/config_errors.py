@@ -7,7 +7,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["explain"]
+__all__ = ["CHOOSERS", "explain"]
+
+CHOOSERS = ("kind", "method", "family", "runner")
+"""Fields that choose the class of a section."""
 
 _RULES = {
     "tuple_type": "must be a list",
@@ -101,12 +104,9 @@ def _step(annotation: Any, part: int | str) -> Any:
         return _first_model(field.annotation) if field is not None else annotation
     if isinstance(annotation, list):
         for choice in annotation:
-            tags = [f.default for n, f in choice.model_fields.items() if n in ("kind", "method", "family")]
-            kinds = [
-                get_args(f.annotation)
-                for n, f in choice.model_fields.items()
-                if n in ("kind", "method", "family")
-            ]
+            choosers = [field for name, field in choice.model_fields.items() if name in CHOOSERS]
+            tags = [field.default for field in choosers]
+            kinds = [get_args(field.annotation) for field in choosers]
             if part in tags or any(part in names for names in kinds):
                 return choice
         return annotation

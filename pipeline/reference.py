@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from .config import RunConfig
+from .config_errors import CHOOSERS
 
 __all__ = ["json_schema", "markdown"]
 
@@ -22,8 +23,6 @@ Made by `headrace schema --markdown`; do not edit. `headrace init DATA --label N
 An editor that knows JSON Schema completes and checks the file with this first line:
 `# yaml-language-server: $schema=docs/config.schema.json` (a path from the config to that file).
 """
-
-_CHOICES = ("kind", "method", "family", "runner")  # fields that choose a section's class
 
 
 def json_schema() -> dict[str, Any]:
@@ -101,7 +100,7 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[Bas
     for name, field in model.model_fields.items():
         below = f"{path}.{name}" if path else name
         for child in _direct(field.annotation):
-            kinds = [f.annotation for n, f in child.model_fields.items() if n in _CHOICES]
+            kinds = [f.annotation for n, f in child.model_fields.items() if n in CHOOSERS]
             suffix = f" ({get_args(kinds[0])[0]})" if kinds else ""
             star = ".NAME" if _is_mapping(field.annotation) else ""
             yield from _sections(child, f"{below}{star}{suffix}")

@@ -130,6 +130,16 @@ def test_files_start_at_the_config(tmp_path: Path) -> None:
         ({"runner": "flink", "uber_jar": True}, r"`uber_jar` needs the address of a cluster"),
         ({"runner": "spark", "uber_jar": True}, r"`uber_jar` and `rest_url` go together"),
         ({"runner": "flink", "parallelism": 0}, r"parallelism"),
+        (
+            {"runner": "flink", "master": "http://host:8081"},
+            r"as HOST:PORT or \[local\]\. Received: http://host",
+        ),
+        (
+            {"runner": "spark", "master": "yarn"},
+            r"as spark://HOST:PORT, local or .*Received: yarn",
+        ),
+        ({"runner": "flink", "paralelism": 2}, r"Nearest valid key: `parallelism`"),
+        ({"nodes": {"ingest": {"runner": "flink", "mster": "x"}}}, r"Nearest valid key: `master`"),
         ({"runner": "prism", "parallelism": 2}, r"parallelism"),
         ({"runner": "dataflow"}, r"project"),
         (DATAFLOW | {"temp_location": "/tmp"}, r"temp_location"),
