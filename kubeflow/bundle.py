@@ -14,6 +14,9 @@ __all__ = ["LARGEST_CONFIG_BYTES", "Bundle", "config_arguments", "make_bundle"]
 LARGEST_CONFIG_BYTES = 65536
 """Linux takes 128 KiB an argument, and Kubeflow's launcher gets all arguments of a step in one of its own."""
 
+_ROOM_BYTES = 850_000
+"""Of the largest file, what is left for the config, which stands in it once a step."""
+
 _WILD = "*?[{"
 
 
@@ -56,24 +59,32 @@ def make_bundle(path: str | Path, overrides: tuple[str, ...] = ()) -> Bundle:
     raw["data"]["path"] = _data_path(config, folder, links)
     files = _schema_files(config, file.stem, folder, raw)
     _place_weights(raw, folder, links)
+    _place_beam(raw, folder, links)
     for key, default in (("runs", "runs"), ("push", "push")):
         given = str(raw.get("output", {}).get(key, default))
         raw.setdefault("output", {})[key] = _inside(given)
     return Bundle(config, PackedConfig(file.stem, raw, files), links)
 
 
-def config_arguments(bundle: Bundle) -> tuple[list[str], str | None]:
+def config_arguments(bundle: Bundle, steps: int) -> tuple[list[str], str | None]:
     """Return the arguments that give a step its config, and the text to put at `kubeflow.config_uri`, if any.
 
+    Args:
+        bundle: The config.
+        steps: How many steps are given it.
+
     Raises:
-        ConfigError: If the config is too large for an argument and there is no `kubeflow.config_uri`.
+        ConfigError: If the config is too large for an argument, or for one of each step together, and there
+            is no `kubeflow.config_uri`.
     """
     text, uri = pack(bundle.packed), bundle.config.kubeflow.config_uri
-    if len(text) <= LARGEST_CONFIG_BYTES:
+    limit = min(LARGEST_CONFIG_BYTES, _ROOM_BYTES // steps)
+    if len(text) <= limit:
         return [f"--config={text}"], None
     if uri is None:
         raise ConfigError(
-            f"a config must be at most {LARGEST_CONFIG_BYTES:,} bytes when packed. Received: {len(text):,}",
+            f"a config for {steps} steps must be at most {limit:,} bytes when packed. "
+            f"Received: {len(text):,}",
             "set kubeflow.config_uri to where it may be stored and read by the steps",
         )
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -132,6 +143,17 @@ def _place_weights(raw: dict[str, Any], folder: Path, links: dict[str, Path]) ->
         if isinstance(weights, str) and weights not in ("imagenet", "none") and "://" not in weights:
             section["weights"] = f"weights/{Path(weights).name}"
             links[section["weights"]] = (folder / weights).resolve()
+
+
+def _place_beam(raw: dict[str, Any], folder: Path, links: dict[str, Path]) -> None:
+    """Let job servers and binaries of Beam's engines be looked for below the root."""
+    beam = raw.get("beam", {})
+    for section in (beam, *beam.get("nodes", {}).values()):
+        for field in ("job_server_jar", "location"):
+            path = section.get(field)
+            if path is not None and "://" not in path:
+                section[field] = f"beam/{Path(path).name}"
+                links[section[field]] = (folder / path).resolve()
 
 
 def _inside(path: str) -> str:

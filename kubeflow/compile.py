@@ -7,6 +7,8 @@ from typing import Any
 
 from kfp import compiler, dsl, kubernetes
 
+from headrace.components.team import HOST_VARIABLE, NUMBER_VARIABLE, SIZE_VARIABLE
+
 from .bundle import Bundle, config_arguments, make_bundle, store_config
 from .lint import lint
 from .plan import Parameter, Plan, StepPlan, make_plan
@@ -57,7 +59,7 @@ def compile_pipeline(
     bundle = make_bundle(config_path, overrides)
     plan = make_plan(bundle.config)
     checked = check_columns(config_path, overrides)
-    arguments, stored = config_arguments(bundle)
+    arguments, stored = config_arguments(bundle, len(plan.steps) + 1)
     if stored is not None and bundle.config.kubeflow.config_uri is not None:
         store_config(bundle.config.kubeflow.config_uri, stored)
     pipeline = dsl.pipeline(name=plan.name, description=f"headrace: {bundle.config.name}")(
@@ -107,6 +109,12 @@ def _task(step: StepPlan, plan: Plan, config: list[str], given: dict[str, Any]) 
         task.set_retry(step.retries, f"{step.backoff_s}s", step.backoff_factor, f"{step.backoff_max_s}s")
     for name, value in step.env.items():
         task.set_env_variable(name, value)
+    if step.team > 1:
+        task.set_env_variable(SIZE_VARIABLE, str(step.team)).set_env_variable(
+            NUMBER_VARIABLE, str(step.number)
+        )
+        # Containers of a pipeline have no name that resolves: each tells the others its address.
+        kubernetes.use_field_path_as_env(task, HOST_VARIABLE, "status.podIP")
     _place(task, step, plan)
     return task
 
@@ -138,15 +146,14 @@ def _component(step: StepPlan, plan: Plan, config: list[str]) -> Any:
         given = dict(zip(names, placeholders, strict=False))
         return dsl.ContainerSpec(
             image=step.image,
-            command=["headrace", "node", step.id],
+            command=["headrace", "node", step.node],
             args=[
                 *config,
                 f"--run-id={given['run_id']}",
                 f"--root={plan.root}",
                 *(f"{parameter.option}{given[parameter.name]}" for parameter in plan.parameters),
                 # What metrics and matrices travel in; a placeholder within other text is not replaced.
-                "--executor-input",
-                dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,
+                *(["--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER] if step.shows else []),
             ],
         )
 

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from headrace.data.errors import ConfigError
@@ -57,11 +57,16 @@ class StepPlan:
     """One step; fields as in `kubeflow.defaults` of the config, all of them decided.
 
     Attributes:
+        id: Name of the step.
+        node: The node that it runs, or works along with.
+        team: How many steps share the node's work.
+        number: Which of them it is; 0 runs the node.
         shows: Output name -> kind of what the UI shows.
         after: Ids of the steps that must have succeeded.
     """
 
     id: str
+    node: str
     title: str
     image: str
     cpu: str
@@ -78,6 +83,8 @@ class StepPlan:
     backoff_factor: float = 2.0
     backoff_max_s: int = 600
     timeout_s: int | None = None
+    team: int = 1
+    number: int = 0
     shows: Mapping[str, Shown] = field(default_factory=dict)
     after: tuple[str, ...] = ()
 
@@ -89,7 +96,7 @@ class Plan:
     Attributes:
         name: As Kubeflow names it.
         root: Folder where relative paths start in the steps.
-        steps: Nodes in the graph's order.
+        steps: Nodes in the graph's order, each followed by those that share its work.
         report: The step that concludes.
         parameters: Of a run.
         volume: What every step mounts, or None.
@@ -116,11 +123,17 @@ def make_plan(config: RunConfig) -> Plan:
     section = config.kubeflow
     serial = section.serial if section.serial is not None else config.metadata.url is None
     steps: list[StepPlan] = []
+    previous: StepPlan | None = None
     for node in GRAPH:
         needed = dict.fromkeys([*(edge.node for edge in node.inputs), *node.after])
-        if serial and steps:
-            needed |= {steps[-1].id: None}
-        steps.append(_step(node, section, _shows(node.id, config), tuple(needed)))
+        if serial and previous is not None:
+            needed |= {previous.id: None}
+        team = _team(node.id, config)
+        previous = replace(_step(node, section, _shows(node.id, config), tuple(needed)), team=team)
+        steps.append(previous)
+        steps += [
+            replace(previous, id=f"{node.id}_{number}", number=number, shows={}) for number in range(1, team)
+        ]
     closing = Node(id=REPORT, run="", title="Publish the verdict and the report", retries=2)
     return Plan(
         name=config.name.lower().replace("_", "-").strip("-"),
@@ -144,6 +157,25 @@ def root_of(section: KubeflowConfig) -> str:
     if root is None:
         raise ConfigError("`kubeflow.root` is required where `kubeflow.volume` is null. Received: neither")
     return root
+
+
+def _team(node_id: str, config: RunConfig) -> int:
+    """Return how many steps share the work of a node.
+
+    Raises:
+        ConfigError: If the config asks for several that cannot work together.
+    """
+    if node_id == "tuner":
+        return config.kubeflow.workers.tuner if config.tuning.enabled else 1
+    if node_id != "trainer":
+        return 1
+    wanted, strategy = config.kubeflow.workers.trainer, config.training.strategy
+    if wanted > 1 and strategy not in ("auto", "multi_worker"):
+        raise ConfigError(
+            "`kubeflow.workers.trainer` above 1 needs `training.strategy` auto or multi_worker. "
+            f"Received: {wanted} with {strategy}"
+        )
+    return wanted
 
 
 def _shows(step: str, config: RunConfig) -> dict[str, Shown]:
@@ -175,7 +207,7 @@ def _step(node: Node, section: KubeflowConfig, shows: dict[str, Shown], after: t
     if node.retries == 0:
         chosen["retries"] = 0
     chosen.setdefault("memory_limit", chosen["memory"])
-    return StepPlan(id=node.id, title=node.title, shows=shows, after=after, **chosen)
+    return StepPlan(id=node.id, node=node.id, title=node.title, shows=shows, after=after, **chosen)
 
 
 def _parameters(config: RunConfig) -> tuple[Parameter, ...]:

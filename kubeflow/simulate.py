@@ -1,5 +1,6 @@
 """Run a compiled pipeline here: the file and nothing else says what happens."""
 
+import contextlib
 import json
 import os
 import threading
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from headrace.components.team import NUMBER_VARIABLE
 from headrace.data.errors import ConfigError, EnvironmentProblem
 
 from .pod import Identity, Pod, find_identity, run_pod
@@ -23,6 +25,7 @@ __all__ = ["Simulation", "StepRun", "Watcher", "simulate"]
 SUCCEEDED, FAILED, SKIPPED = "SUCCEEDED", "FAILED", "SKIPPED"
 
 _COMPLETED = "ALL_UPSTREAM_TASKS_COMPLETED"
+_POD_IP = "status.podIP"
 _POLL_S = 0.05
 
 
@@ -172,10 +175,15 @@ class _Runner:
         inputs = task_inputs(task, component, values, self._job)
         if "dag" in component:
             return self.run_dag(component["dag"], inputs)
-        with self._slots:
+        # Steps that work along with another one must run when it does, however few there are to be at a time.
+        with contextlib.nullcontext() if self._is_helper(component) else self._slots:
             step = self._run_step(name, task, component, inputs)
         self._end(step)
         return step.state
+
+    def _is_helper(self, component: Mapping[str, Any]) -> bool:
+        variables = self._file.executors[component["executorLabel"]]["container"].get("env", [])
+        return any(entry["name"] == NUMBER_VARIABLE and entry["value"] != "0" for entry in variables)
 
     def _run_step(
         self, name: str, task: Mapping[str, Any], component: Mapping[str, Any], inputs: Mapping[str, Any]
@@ -225,6 +233,12 @@ class _Runner:
 
     def _variables(self, container: Mapping[str, Any], platform: Mapping[str, Any]) -> dict[str, str]:
         found = {entry["name"]: str(entry.get("value", "")) for entry in container.get("env", [])}
+        for entry in platform.get("fieldPathAsEnv", []):
+            if entry["fieldPath"] != _POD_IP:
+                raise ConfigError(
+                    f"only {_POD_IP} of a pod is known to the simulation. Received: {entry['fieldPath']}"
+                )
+            found[entry["name"]] = "127.0.0.1"
         for secret in platform.get("secretAsEnv", []):
             for pair in secret["keyToEnv"]:
                 value = self._secrets(secret["secretName"], pair["secretKey"])

@@ -10,7 +10,7 @@ from .graph import GRAPH
 
 __all__ = [
     "GpuConfig", "KubeflowConfig", "MetadataConfig", "SecretKey", "StepConfig", "TolerationConfig",
-    "VolumeConfig",
+    "VolumeConfig", "WorkersConfig",
 ]  # fmt: skip
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
@@ -150,12 +150,28 @@ class StepConfig(Section):
     timeout_s: Annotated[int, Field(ge=1)] | None = None
 
 
+class WorkersConfig(Section):
+    """Pods that share the work of one node, each with what `kubeflow.nodes` gives that node.
+
+    Attributes:
+        tuner: Pods that run the search's trials side by side, the tuner's own included, in [1, 64]; each of
+            them `tuning.workers` at a time. The search ends well without the others.
+        trainer: Pods that train one model together, in [1, 64]: each takes its share of every batch. All of
+            them must run at the same time. Needs `training.strategy` auto or multi_worker.
+    """
+
+    tuner: Annotated[int, Field(ge=1, le=64)] = 1
+    trainer: Annotated[int, Field(ge=1, le=64)] = 1
+
+
 class KubeflowConfig(Section):
-    """How the pipeline runs on Kubeflow Pipelines; nothing here changes a result.
+    """How the pipeline runs on Kubeflow Pipelines; nothing here changes a result, but for rounding and chance
+    in a training that is spread over `workers`.
 
     Attributes:
         defaults: Of every step.
         nodes: Node, or `report` for the step that concludes -> what is different there.
+        workers: Pods that share the work of one node.
         volume: Volume with the pipeline root, on every step; null mounts none: `root` is then a path that
             the image or the machine brings.
         root: Folder below which steps find data and leave runs and models. Relative paths of the config
@@ -175,6 +191,7 @@ class KubeflowConfig(Section):
 
     defaults: StepConfig = StepConfig()
     nodes: dict[str, StepConfig] = Field(default_factory=dict)
+    workers: WorkersConfig = WorkersConfig()
     volume: VolumeConfig | None = VolumeConfig(claim="headrace")
     root: _Path | None = None
     data: str | None = None

@@ -42,6 +42,8 @@ class Node:
         memory_gib, cpu: What a cluster should reserve.
         retries: How often a cluster may try again.
         title: What the progress line says while it runs.
+        helper: Import path "module:function" of what further machines do that share the work,
+            `headrace.components.team.Team` -> text; "": none can.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Node:
     memory_gib: int = 2
     cpu: int = 1
     retries: int = 2
+    helper: str = ""
 
 
 _ARROW = ("pyarrow", "tfx-bsl")
@@ -134,6 +137,7 @@ GRAPH: tuple[Node, ...] = (
         outputs={"best_hyperparameters": "HyperParameters"},
         config=("data", "model", "training", "tuning", "seed"),
         packages=("keras-tuner", *_TF),
+        helper="headrace.components.tuning.helpers:assist",
         gpu=True,
         resumable=True,
         memory_gib=6,
@@ -151,6 +155,7 @@ GRAPH: tuple[Node, ...] = (
         outputs={"model": "Model", "model_run": "ModelRun"},
         config=("data", "model", "training", "seed"),
         packages=_TF,
+        helper="headrace.components.training.join:join",
         gpu=True,
         resumable=True,
         memory_gib=6,

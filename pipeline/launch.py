@@ -21,6 +21,7 @@ from .beam import engine_of
 from .config import RunConfig
 from .graph import node as find_node
 from .leftovers import discard_unpublished
+from .metadata_failure import database_named
 from .outcome import shown_path
 from .store import Store
 
@@ -68,13 +69,18 @@ def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True
         HeadraceError: If the node failed for a reason that headrace explains.
         Exception: Whatever else the node raised.
     """
+    store = Store.of(config)
+    _environment(config, store, node_id, run_id)
+    pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
+    with database_named(config.metadata, run_id):
+        return _launch(pipeline, pipeline_node, store, node_id)
+
+
+def _launch(pipeline: Any, pipeline_node: Any, store: Store, node_id: str) -> LaunchResult:
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.portable import launcher
 
-    store = Store.of(config)
-    _environment(config, store, node_id, run_id)
-    pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     connection = metadata.Metadata(store.connection())
     discard_unpublished(pipeline_node, store, find_node(node_id))

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 
 from .cluster import MetadataConfig
 
-__all__ = ["connection_config"]
+__all__ = ["connection_config", "server_address"]
 
 _PORTS = {"mysql": 3306, "postgresql": 5432}
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -35,12 +35,9 @@ def connection_config(config: MetadataConfig, database: str) -> Any:
         found.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
         return found
     url = urlsplit(config.url)
-    address = {
-        "host": url.hostname or "localhost",
-        "user": unquote(url.username or ""),
-        "password": _password(config),
-    }
-    port, name = url.port or _PORTS[url.scheme], url.path.lstrip("/")
+    host, port = server_address(url)
+    address = {"host": host, "user": unquote(url.username or ""), "password": _password(config)}
+    name = url.path.lstrip("/")
     if url.scheme == "mysql":
         found.mysql.MergeFrom(metadata_store_pb2.MySQLDatabaseConfig(**address, port=port, database=name))
         return found
@@ -55,6 +52,13 @@ def connection_config(config: MetadataConfig, database: str) -> Any:
     # ml-metadata 1.21 connects only where a mode is set.
     found.postgresql.ssloption.sslmode = mode
     return found
+
+
+def server_address(url: SplitResult) -> tuple[str, int]:
+    """Return host and port of a metadata URL, with the engine's own port where it names none."""
+    host = url.hostname or "localhost"
+    # MySQL's client takes `localhost` for its socket file.
+    return "127.0.0.1" if host == "localhost" else host, url.port or _PORTS[url.scheme]
 
 
 def _password(config: MetadataConfig) -> str:

@@ -16,6 +16,7 @@ from .config import RunConfig, load_config
 from .identity import new_run_id
 from .local import NodeOutcome, run_nodes
 from .lock import held
+from .metadata_failure import check_reachable
 from .outcome import shown_path
 from .progress import TerminalReporter
 from .store import Store, prepare_folder
@@ -85,10 +86,12 @@ def run(
 
     Raises:
         ConfigError: If the config, a file or a column is wrong; nothing was started.
-        EnvironmentProblem: If an output folder cannot be written; nothing was started.
+        EnvironmentProblem: If an output folder cannot be written, or the metadata's database does not answer;
+            nothing was started.
     """
     config = load_config(config_path, overrides)
     check(config)
+    check_reachable(config.metadata)
     prepare_folder(config.output.runs, "output.runs")
     prepare_folder(config.output.push, "output.push")
     run_id = run_id or new_run_id()

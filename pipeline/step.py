@@ -23,6 +23,7 @@ from .local import NodeOutcome, failure_of
 from .run import RunResult, conclude
 from .store import Store, prepare_folder
 from .summary import write_atomically
+from .teamwork import leading, own_team
 
 __all__ = ["REPORT", "StepEnd", "check_node", "conclude_steps", "run_step"]
 
@@ -81,7 +82,9 @@ def run_step(
     _record_request(config, run_id)
     if node_id == REPORT:
         return StepEnd(None, conclude_steps(config, run_id))
-    result = _run_recorded(config, node_id, run_id, cache)
+    with leading(own_team(config, node_id, run_id)) as end:
+        result = _run_recorded(config, node_id, run_id, cache)
+        end(result.state)
     ended = concludes and (result.state == "failed" or node_id == GRAPH[-1].id)
     return StepEnd(result, conclude_steps(config, run_id) if ended else None)
 

@@ -8,6 +8,7 @@ from headrace.data.readers.spans import has_span, newest_span
 
 from .config import RunConfig
 from .packed import load_any_config
+from .teamwork import own_team, work_along
 
 __all__ = ["run_command"]
 
@@ -28,7 +29,7 @@ def run_command(
     tell: Callable[[str], None],
     tell_error: Callable[[HeadraceError], None],
 ) -> int:
-    """Run a node, tell how it ended and return the exit code.
+    """Run a node, or a share of its work beside its chief; tell how it ended and return the exit code.
 
     Args:
         node_id: A node of the graph, or "report".
@@ -54,6 +55,10 @@ def run_command(
     settings = [*overrides, *([] if metadata is None else [f"metadata.url={metadata}"])]
     loaded = load_any_config(config, settings, texts=texts, root=root, sha256=config_sha256)
     loaded = _with_span(loaded, span)
+    team = own_team(loaded, node_id, run_id)
+    if team is not None and team.number:
+        tell(f"{node_id}_{team.number}: {work_along(team, node_id)}")
+        return 0
     end = run_step(loaded, node_id, run_id, cache=not force, concludes=executor_input is None)
     if executor_input is not None:
         # By name: rooms import downwards only.

@@ -272,7 +272,8 @@ class TrainingConfig(Section):
         monitoring: Keep norms of gradients, spread of weights and dead units of every epoch.
         backup: Save state every epoch so that a killed training goes on (BackupAndRestore).
         strategy: `mirrored` over all GPUs (or logical CPUs), `multi_worker` over the processes that
-            TF_CONFIG names, `none`, or `auto`: mirrored where more than one GPU is present.
+            TF_CONFIG names (`kubeflow.workers.trainer` starts them), `none`, or `auto`: the workers where
+            there are several, else mirrored where more than one GPU is present.
         mixed_precision: `auto` uses mixed_float16 where a GPU is present.
         xla: Compile training steps with XLA.
         shuffle_buffer: Rows of the in-memory shuffle on top of ingest's global one, >= 1; fewer where they

@@ -1,6 +1,7 @@
 """Where training runs: devices, distribution strategy and precision."""
 
 import contextlib
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,8 @@ def prepare(training: TrainingConfig) -> Hardware:
     """Find devices, let GPU memory grow, and choose strategy and precision.
 
     Args:
-        training: `strategy` and `mixed_precision` decide; `auto` goes by the GPUs present.
+        training: `strategy` and `mixed_precision` decide; `auto` goes by the workers that TF_CONFIG names,
+            then by the GPUs present.
 
     Raises:
         ConfigError: If there are to be several workers and TF_CONFIG names none.
@@ -84,7 +86,7 @@ def prepare(training: TrainingConfig) -> Hardware:
     mixed = training.mixed_precision == "on" or (training.mixed_precision == "auto" and bool(gpus))
     mirrored = training.strategy == "mirrored" or (training.strategy == "auto" and len(gpus) > 1)
     strategy = None
-    if training.strategy == "multi_worker":
+    if training.strategy == "multi_worker" or (training.strategy == "auto" and _named_workers() > 1):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     elif mirrored:
         kind = "GPU" if gpus else "CPU"
@@ -96,6 +98,12 @@ def prepare(training: TrainingConfig) -> Hardware:
         replicas=1 if strategy is None else strategy.num_replicas_in_sync,
         precision="mixed_float16" if mixed else "float32",
     )
+
+
+def _named_workers() -> int:
+    """Return how many workers TF_CONFIG names."""
+    cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
 
 
 def _is_multi_worker(strategy: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from headrace.components.features.signatures import FittedTransform
 from headrace.components.models.config import ModelConfig
 from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
+from headrace.components.team import Team
 
 from .callbacks import RunFolders
 from .config import TrainingConfig
 from .curves import curve_hint
 from .export import content_sha256, export_model, verify_exports
 from .hardware import prepare
+from .join import explained, gather
 from .settings import apply_values
 from .target import target_spec
 from .train import Trained, train
@@ -36,13 +39,17 @@ def run(ctx: NodeContext) -> NodeResult:
     sections = apply_values({"model": ctx.config["model"], "training": ctx.config["training"]}, tuned)
     config = parse_model_config(sections["model"])
     training = TrainingConfig.model_validate(sections["training"])
+    team = Team.from_environment()
+    watched = gather(team, ctx) if team is not None and team.number == 0 else threading.Event()
     hardware = prepare(training)  # several workers must find each other before anything is computed
     transform = FittedTransform(graph_uri)
     folders = RunFolders(
         Path(ctx.temp_dir) / "state", Path(run_uri) / "logs", Path(ctx.temp_dir) / "history.csv"
     )
     examples, seed = ctx.input("transformed_examples"), int(ctx.config["seed"])
-    trained = train(examples, transform.features, config, training, folders, seed, hardware=hardware)
+    with explained():
+        trained = train(examples, transform.features, config, training, folders, seed, hardware=hardware)
+    watched.set()
     if not hardware.is_chief:
         return NodeResult("trained beside the chief, which writes the model")
     emit("phase", text="exporting")

@@ -12,12 +12,14 @@ import tensorflow as tf
 
 from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
+from headrace.components.team import Team
 from headrace.components.training.config import TrainingConfig
 from headrace.components.training.settings import Monitor
 from headrace.data.errors import HeadraceError
 
 from .config import TuningConfig
-from .parallel import Job, lead, search_in_processes
+from .job import Job
+from .parallel import search_in_processes
 from .search import OnTrial, Search, search
 from .space import check_search, own_values, resolve_objective
 from .trials import Trials
@@ -60,21 +62,15 @@ def run(ctx: NodeContext) -> NodeResult:
 def _search(
     ctx: NodeContext, tuning: TuningConfig, objective: Monitor, sections: dict[str, Any], on_trial: OnTrial
 ) -> Search:
-    """Search in this process, in several of this machine, or with workers that others start."""
+    """Search in this process, or in several of this machine and of those that share the work."""
     seed, folder = int(ctx.config["seed"]), Path(ctx.temp_dir) / "search"
     examples, graph = ctx.input("transformed_examples"), ctx.input("transform_graph")
     first = own_values(tuning.search, sections)
-    if "chief" in os.environ.get("KERASTUNER_TUNER_ID", ""):
-        job = Job(examples, graph, sections, ctx.config["tuning"], objective, seed, str(folder))
-        job.write()
-        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-        return lead(job, address, first, on_trial)
-    if tuning.workers > 1:
-        threads = max(1, len(os.sched_getaffinity(0)) // tuning.workers)
-        job = Job(
-            examples, graph, sections, ctx.config["tuning"], objective, seed, str(folder), threads, local=True
-        )
-        return search_in_processes(job, first, on_trial)
+    team = Team.from_environment()
+    if tuning.workers > 1 or team is not None:
+        threads = max(1, len(os.sched_getaffinity(0)) // tuning.workers) if tuning.workers > 1 else 0
+        job = Job(examples, graph, sections, ctx.config["tuning"], objective, seed, str(folder), threads)
+        return search_in_processes(job, first, on_trial, team)
     trials = Trials(examples, _read_features(graph), sections, tuning, objective, seed)
     return search(tuning, objective, trials.evaluate, folder, seed, first, on_trial)
 

@@ -1,6 +1,6 @@
 """A process that takes part in a search: `python -m headrace.components.tuning.worker`.
 
-Its role is in the environment, as Keras Tuner has it: KERASTUNER_TUNER_ID (the chief's contains "chief"),
+Its chief is in the environment, as Keras Tuner has it: KERASTUNER_TUNER_ID (its own name),
 KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT; HEADRACE_TUNING_JOB is the path of the job's file.
 """
 
@@ -13,21 +13,17 @@ from pathlib import Path
 
 from headrace.data.errors import HeadraceError
 
-from .parallel import JOB_VARIABLE, Job, error_path, lead
+from .job import JOB_VARIABLE, Job, error_path
 from .search import make_oracle, quiet, run_trials
 
 __all__ = ["main", "work"]
 
 
 def main() -> int:
-    """Play the role that the environment tells; return the exit code."""
+    """Take part as the environment tells; return the exit code."""
     job = Job.read(os.environ[JOB_VARIABLE])
     tuner_id = os.environ["KERASTUNER_TUNER_ID"]
-    if "chief" in tuner_id:
-        lead(job, f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}")
-        return 0
-    if job.local:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(job)
     except Exception as error:
@@ -71,7 +67,7 @@ def _tell(error: Exception, path: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """End when the chief, which holds the other end of standard input, has ended."""
+    """End when the process that holds the other end of standard input has ended."""
     while os.read(0, 4096):  # not sys.stdin, whose lock would hold up the end of the interpreter
         pass
     os._exit(1)

@@ -154,10 +154,11 @@ def _check_origin(change: _Change, origin: Origin) -> None:
         return
     theirs = change.held.origin
     config = os.path.relpath(change.folder / theirs.get("config", ""))
+    own = origin.model if origin.model != theirs.get("model") else origin.config.stem
     raise ConfigError(
         f"a folder must hold the files of one config. Received: {origin.config} (model {origin.model}) for "
         f"{change.folder}, which holds those of {config} (model {theirs.get('model')})",
-        f"-o {change.folder.parent / origin.model} writes into another folder, --force replaces them",
+        f"-o {change.folder.parent / own} writes into another folder, --force replaces them",
     )
 
 

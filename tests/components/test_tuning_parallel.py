@@ -1,22 +1,24 @@
 """Searches in several processes, over Keras Tuner's own protocol."""
 
-import dataclasses
 import json
 import os
-import socket
 import subprocess
 import sys
+import time
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import pytest
+from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from headrace.components.node import NodeContext
+from headrace.components.team import Team
 from headrace.components.tuning import run as tuner
-from headrace.components.tuning import worker
-from headrace.components.tuning.parallel import JOB_VARIABLE, Job, lead, search_in_processes
-from headrace.components.tuning.search import search
+from headrace.components.tuning.helpers import assist
+from headrace.components.tuning.job import JOB_VARIABLE, Job
+from headrace.components.tuning.parallel import search_in_processes
+from headrace.components.tuning.search import Score, search
 from headrace.components.tuning.trials import Trials
 from headrace.data.errors import ConfigError
 from tests.components.tabular import features_of, write_examples
@@ -45,7 +47,7 @@ def job(
     sections = {"model": {"family": "mlp", "hidden": [4]}, "training": {"batch_size": 64, **(training or {})}}
     objective = ("val_auc", "max")
     return Job(
-        str(inputs / "examples"), str(inputs / "graph"), sections, tuning, objective, 3, str(folder), 1, True
+        str(inputs / "examples"), str(inputs / "graph"), sections, tuning, objective, 3, str(folder), 1
     )
 
 
@@ -146,22 +148,51 @@ def test_a_worker_ends_with_its_chief(inputs: Path, tmp_path: Path):
         process.wait()
 
 
-def test_workers_may_be_started_by_others(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As pods are: chief and worker know each other's address alone."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
-    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(port))
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "pod1")
-    work = dataclasses.replace(
-        job(inputs, tmp_path / "search", SPACE, trials=3, minutes=60), threads=0, local=False
-    )
-    first = {"model.family": "mlp", "training.learning_rate": 0.01}
-    with futures.ThreadPoolExecutor(1) as pool:
-        chief = pool.submit(lead, work, f"127.0.0.1:{port}", first)
-        worker.work(work)
-        found = chief.result(60)
-    assert [trial["status"] for trial in found.trials] == ["completed"] * 3
-    assert found.trials[0]["values"] == first
+def proposed(work: Job, count: int) -> list[dict[str, Any]]:
+    """Return the values that a search of one process tries, which nobody scores."""
+    found: list[dict[str, Any]] = []
+
+    def note(values: dict[str, Any], epochs: int) -> Score:
+        found.append(values)
+        return Score(0.5, epochs)
+
+    search(work.config, work.objective, note, Path(work.folder, "alone"), work.seed)
+    assert len(found) == count
+    return found
+
+
+def test_machines_of_a_team_share_the_trials(inputs: Path, tmp_path: Path) -> None:
+    work = job(inputs, tmp_path / "search", SPACE, workers=1)
+    chief, other = Team(tmp_path / "team", 2, 0), Team(tmp_path / "team", 2, 1)
+    with futures.ThreadPoolExecutor(1) as pool, chief.alive():
+        helped = pool.submit(assist, other)
+        found = search_in_processes(work, team=chief)
+        chief.end("complete")
+        told = helped.result(60)
+    # The other one may have been late for the last trial.
+    assert told in ("ran trials until there were no more", "nothing to help with: the tuner is complete")
+    assert [trial["status"] for trial in found.trials] == ["completed"] * 4
+    key = json.dumps
+    assert sorted(key(trial["values"]) for trial in found.trials) == sorted(map(key, proposed(work, 4)))
     assert found.score == max(trial["score"] for trial in found.trials)
+
+
+def test_what_a_lost_machine_had_begun_is_tried_again(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = job(inputs, tmp_path / "search", SPACE, workers=1, trials=2)
+    chief, gone = Team(tmp_path / "team", 2, 0), Team(tmp_path / "team", 2, 1)
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "machine1-worker0")
+    taken = []
+    with futures.ThreadPoolExecutor(1) as pool, chief.alive():
+        searched = pool.submit(search_in_processes, work, team=chief)
+        with gone.alive():
+            while (call := gone.called()) is None:
+                time.sleep(0.01)
+            monkeypatch.setenv("KERASTUNER_ORACLE_IP", call["host"])
+            monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(call["port"]))
+            # The chief's own worker is still importing TensorFlow, so the first trial is this one's.
+            taken.append(OracleClient(None).create_trial("machine1-worker0").trial_id)
+        found = searched.result(60)
+    assert found.trials[0]["trial"] == taken[0]
+    assert [trial["status"] for trial in found.trials] == ["completed"] * 2

@@ -16,6 +16,7 @@ from headrace.kubeflow.bundle import config_arguments, make_bundle
 from headrace.kubeflow.compile import compile_pipeline
 from headrace.kubeflow.lint import find_problems
 from headrace.kubeflow.spec import PipelineFile, load_pipeline
+from headrace.pipeline.beam import FlinkBeam
 from headrace.pipeline.config import load_config
 from headrace.pipeline.graph import GRAPH
 from headrace.pipeline.identity import run_identity
@@ -208,6 +209,21 @@ def test_data_are_looked_for_below_the_root(given: str, there: str, tmp_path: Pa
     assert make_bundle(tmp_path / "demo.yaml").packed.raw["data"]["path"] == there
 
 
+def test_the_beam_section_travels_and_its_job_server_is_looked_for_below_the_root(tmp_path: Path) -> None:
+    beam = {
+        "runner": "flink",
+        "job_server_jar": "../jars/server.jar",
+        "nodes": {"ingest": {"runner": "prism", "location": "https://prism.example/prism"}},
+    }
+    Project.make(tmp_path, rows=50).write_config({**CONFIG, "beam": beam})
+    bundle = make_bundle(tmp_path / "demo.yaml")
+    assert bundle.links["beam/server.jar"] == tmp_path.parent / "jars" / "server.jar"
+    there = load_any_config(pack(bundle.packed), root="/mnt/headrace").beam
+    assert isinstance(there, FlinkBeam)
+    assert there.job_server_jar == "/mnt/headrace/beam/server.jar"
+    assert there.nodes["ingest"].model_dump()["location"] == "https://prism.example/prism"
+
+
 def test_a_span_is_a_parameter_where_the_path_has_one(tmp_path: Path) -> None:
     found = compiled(tmp_path, data={**CONFIG["data"], "path": "day-{SPAN}.csv"})
     assert found.parameters["span"] == {"defaultValue": "", "isOptional": True, "parameterType": "STRING"}
@@ -219,14 +235,24 @@ def test_a_large_config_goes_by_uri_and_hash(tmp_path: Path) -> None:
     noise = "".join(random.Random(0).choices(string.printable, k=90_000))
     (tmp_path / "demo.schema.pbtxt").write_text(noise)
     bundle = make_bundle(tmp_path / "demo.yaml")
-    with pytest.raises(ConfigError, match=r"at most 65,536 bytes when packed"):
-        config_arguments(bundle)
+    with pytest.raises(ConfigError, match=r"for 4 steps must be at most 65,536 bytes when packed"):
+        config_arguments(bundle, 4)
     uri = (tmp_path / "config.gz").as_uri()
     bundle = make_bundle(tmp_path / "demo.yaml", (f"kubeflow.config_uri={uri}",))
-    arguments, stored = config_arguments(bundle)
+    arguments, stored = config_arguments(bundle, 4)
     assert arguments[0] == f"--config={uri}"
     assert re.fullmatch(r"--config-sha256=[0-9a-f]{64}", arguments[1])
     assert stored is not None
+
+
+def test_many_steps_leave_less_room_for_the_config(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, rows=50)
+    noise = "".join(random.Random(0).choices(string.printable, k=40_000))
+    (tmp_path / "demo.schema.pbtxt").write_text(noise)
+    assert len(compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml").plan.steps) == len(GRAPH)
+    project.write_config({**CONFIG, "kubeflow": {"workers": {"trainer": 9}}})
+    with pytest.raises(ConfigError, match=r"a config for 25 steps must be at most 34,000 bytes when packed"):
+        compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml")
 
 
 @pytest.mark.parametrize(

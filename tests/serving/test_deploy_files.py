@@ -77,7 +77,10 @@ def test_edits_are_not_lost(tmp_path, texts):
             Origin(Path("taxi.yaml"), "taxi"),
             r"taxi\.yaml \(model taxi\) for deploy/k, .* flights\.yaml \(mod",
         ),
-        (Origin(Path("live/flights.yaml"), "flights"), r"live/flights\.yaml .* those of flights\.yaml \("),
+        (
+            Origin(Path("live/flights-live.yaml"), "flights"),
+            r"live/flights-live\.yaml .* those of flights\.yaml \(",
+        ),
         (Origin(Path("flights.yaml"), "late"), r"\(model late\) .* those of flights\.yaml \(model flights\)"),
     ],
 )
@@ -87,7 +90,8 @@ def test_files_of_another_config_are_replaced_only_if_told_to(tmp_path, monkeypa
     write_files(folder, TEXTS)
     with pytest.raises(ConfigError, match=received) as caught:
         write_files(folder, {"a.yaml": "a: 2\n"}, other)
-    assert f"-o deploy/{other.model} writes into another folder" in caught.value.hint
+    own = other.model if other.model != "flights" else "flights-live"
+    assert f"-o deploy/{own} writes into another folder" in caught.value.hint
     assert tree(folder) == TEXTS
     assert [path.name for path in write_files(folder, {"a.yaml": "a: 2\n"}, other, force=True).removed] == [
         "b.yaml"
