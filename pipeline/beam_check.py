@@ -1,11 +1,11 @@
 """Whether the engines of the `beam` section can be had from here, before anything heavy starts."""
 
+import ipaddress
 import json
 import os
 import shutil
 import socket
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
@@ -21,12 +21,12 @@ def check_engines(beam: BeamConfig) -> None:
     """Check the engine of all nodes, and those that nodes have of their own.
 
     Raises:
-        ConfigError: If a job server or binary is no file, or is made for another version of Flink.
+        ConfigError: If a job server or binary is no file, an engine is made for another version of Flink, or
+            is on another machine than the Python that it should use.
         EnvironmentProblem: If a server does not answer, or Java is missing.
     """
-    nodes: Mapping[str, EngineConfig] = dict(beam.nodes)
     check_engine(beam, "beam")
-    for name, engine in nodes.items():
+    for name, engine in beam.nodes.items():
         check_engine(engine, f"beam.nodes.{name}")
 
 
@@ -46,17 +46,18 @@ def check_engine(engine: EngineConfig, place: str) -> None:
     if isinstance(engine, PrismEngine):
         _check_file(engine.location, f"{place}.location")
         if engine.job_endpoint is not None:
-            _check_answer(engine.job_endpoint, f"{place}.job_endpoint")
+            _check_answer(engine.job_endpoint, f"{place}.job_endpoint", loopback=True)
     elif isinstance(engine, FlinkEngine | SparkEngine):
-        master = engine.master.removeprefix("spark://")
+        loopback = engine.environment == "loopback"
         if engine.job_endpoint is not None:
             # The job server alone speaks with the cluster.
-            _check_answer(engine.job_endpoint, f"{place}.job_endpoint")
+            _check_answer(engine.job_endpoint, f"{place}.job_endpoint", loopback=loopback)
             return
+        master = engine.master.removeprefix("spark://")
         if ":" in master:
-            _check_answer(master, f"{place}.master")
-        if isinstance(engine, FlinkEngine) and ":" in master:
-            _check_version(engine, place)
+            _check_answer(master, f"{place}.master", loopback=loopback)
+            if isinstance(engine, FlinkEngine):
+                _check_version(engine, place)
         _check_file(engine.job_server_jar, f"{place}.job_server_jar")
         if not engine.uber_jar:
             _check_java(place)
@@ -78,16 +79,24 @@ def _check_java(place: str) -> None:
         )
 
 
-def _check_answer(address: str, field: str) -> None:
+def _check_answer(address: str, field: str, *, loopback: bool) -> None:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_S) as connection:
+            own, peer = connection.getsockname()[0], connection.getpeername()[0]
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise EnvironmentProblem(
             f"`{field}` must name a server that answers. Received: {reason} ({address})",
             "start it, or run without an engine: --set beam.runner=direct",
         ) from error
+    if loopback and own != peer and not ipaddress.ip_address(peer).is_loopback:
+        # Beam tells workers to call back at localhost.
+        raise ConfigError(
+            f"an engine must be on this machine where Python runs in the step's process (`loopback`). "
+            f"Received: {address} ({field})",
+            "set another `environment`, or another runner",
+        )
 
 
 def _check_version(engine: FlinkEngine, place: str) -> None:

@@ -83,6 +83,39 @@ def test_a_server_that_does_not_answer(beam: dict[str, Any], field: str, silent:
     )
 
 
+class Connected:
+    """A connection from one address to another."""
+
+    def __init__(self, own: str, peer: str) -> None:
+        self._names = (own, 40_000), (peer, 8081)
+
+    def __enter__(self) -> "Connected":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._names[0]
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._names[1]
+
+
+def test_workers_elsewhere_cannot_call_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = {"runner": "flink", "job_endpoint": "far:8099"}
+    pool = {"environment": "external", "worker_address": "pool:50000"}
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: Connected("10.0.0.4", "10.0.0.9"))
+    with pytest.raises(
+        ConfigError, match=r"must be on this machine .*`loopback`.*far:8099 \(beam\.job_endpoint\)"
+    ):
+        check(far)
+    check(far | pool)
+    for own, peer in (("10.0.0.4", "10.0.0.4"), ("127.0.0.1", "127.0.1.1")):
+        monkeypatch.setattr(socket, "create_connection", lambda *_, o=own, p=peer, **__: Connected(o, p))
+        check(far)
+
+
 @pytest.mark.usefixtures("java")
 @pytest.mark.parametrize(
     ("beam", "field"),
