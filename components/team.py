@@ -137,13 +137,14 @@ class Team:
         return found
 
     def end(self, state: str) -> None:
-        """As the chief: say that the work has ended, and let the others leave first.
+        """As the chief: say that the work has ended, and if it ended well let the others leave first.
 
         Args:
             state: "complete", "cached" or "failed".
         """
         _write(self.folder / "end.json", {"chief": self.id, "state": state})
-        deadline = time.monotonic() + _LEAVE_S
+        # After a failure a worker that has started again may wait for the next chief.
+        deadline = time.monotonic() + (0 if state == "failed" else _LEAVE_S)
         while self.answers() and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 

@@ -115,6 +115,13 @@ def _on_server(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _access() -> list[str]:
+    """Return the options of the server that were given to the running command."""
+    given = click.get_current_context().params
+    names = ("host", "namespace", "token_file", "ca_cert")
+    return [part for name in names if given[name] for part in (f"--{name.replace('_', '-')}", given[name])]
+
+
 def _sent(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of what is sent."""
     for option in (
@@ -145,7 +152,7 @@ def _submit(server: Callable[[], Any], source: str, **options: Any) -> None:
             service_account=options["service_account"] or sent.service_account,
         )
     click.echo(run_id)
-    click.echo(f"to watch it: headrace kubeflow status {run_id}", err=True)
+    click.echo(f"to watch it: {shlex.join(['headrace', 'kubeflow', 'status', run_id, *_access()])}", err=True)
 
 
 @group.command("schedule")

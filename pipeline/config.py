@@ -31,7 +31,7 @@ from headrace.serving.deploy.config import DeployConfig
 
 from .beam import BeamConfig, DirectBeam, place_beam
 from .cluster import KubeflowConfig, MetadataConfig
-from .config_errors import explain
+from .config_errors import explain, explain_yaml
 
 __all__ = [
     "OutputConfig",
@@ -257,9 +257,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{error.message} of {path}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"the config must be valid YAML. Received: {' '.join(str(error).split())} ({path})"
-        ) from error
+        raise ConfigError(explain_yaml(error, str(path))) from error
     if not isinstance(raw, dict):
         received = "nothing: the file is empty" if raw is None else f"a {type(raw).__name__}"
         raise ConfigError(f"the config must be a mapping of keys to values. Received: {received} ({path})")

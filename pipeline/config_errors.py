@@ -2,12 +2,14 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["CHOOSERS", "explain"]
+__all__ = ["CHOOSERS", "explain", "explain_yaml"]
 
 CHOOSERS = ("kind", "method", "family", "runner")
 """Fields that choose the class of a section."""
@@ -46,8 +48,8 @@ def explain(error: ValidationError, raw: Mapping[str, Any], model: type[BaseMode
         received = _short(item.get("input"))
         if item["type"] == "extra_forbidden":
             valid = _valid_keys(item["loc"], model)
-            near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.5)
-            hint = f"Nearest valid key: `{near[0]}`." if near else f"Valid keys: {', '.join(valid)}."
+            near = _nearest(where[-1], valid)
+            hint = f"Nearest valid key: `{near}`." if near else f"Valid keys: {', '.join(valid)}."
             lines.append(f"unknown key `{dotted}` ({place}). {hint}")
         elif item["type"] == "missing":
             lines.append(f"`{dotted}` is required and was not given ({place})")
@@ -57,15 +59,51 @@ def explain(error: ValidationError, raw: Mapping[str, Any], model: type[BaseMode
         elif item["type"] == "union_tag_invalid":
             key, context = str(item["ctx"]["discriminator"]).strip("'"), item["ctx"]
             found = f"must be one of {context['expected_tags']}. Received: '{context['tag']}'"
-            lines.append(f"`{dotted}.{key}` {found} ({place})")
+            lines.append(f"`{dotted}.{key}` {found} ({place}){_suggested(item, context['tag'])}")
         elif item["type"] == "value_error":
             message = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
             lines.append(f"{message} ({dotted} in {place})" if where else f"{message} ({place})")
         else:
             rule = _RULES.get(item["type"]) or item["msg"].replace("Input should", "must", 1)
             rule = rule[0].lower() + rule[1:]
-            lines.append(f"`{dotted}` {rule}. Received: {received} ({dotted} in {place})")
+            suggested = _suggested(item, item.get("input"))
+            lines.append(f"`{dotted}` {rule}. Received: {received} ({dotted} in {place}){suggested}")
     return "\n".join(dict.fromkeys(lines))
+
+
+def explain_yaml(error: yaml.YAMLError, place: str) -> str:
+    """Return what a YAML parser found: rule, fault and place, and the lines of the file where it shows.
+
+    Args:
+        error: What PyYAML raised.
+        place: The file, for people.
+    """
+    rule = "the config must be valid YAML. Received:"
+    if isinstance(error, yaml.reader.ReaderError):
+        code = ord(error.character) if isinstance(error.character, str) else error.character
+        return f"{rule} the character U+{code:04X} at position {error.position + 1} ({place})"
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return f"{rule} {' '.join(str(error).split())} ({place})"
+    context, start = error.context, error.context_mark
+    since = f" {context} that starts on line {start.line + 1}" if context and start else ""
+    found = f"{rule} {error.problem}{since} (line {mark.line + 1}, column {mark.column + 1} of {place})"
+    # PyYAML cuts long lines and marks the place; a fault at the end of the file has nothing to show.
+    snippet = mark.get_snippet(indent=2)
+    return f"{found}\n{snippet}" if snippet and snippet.strip(" ^\n") else found
+
+
+def _suggested(item: Mapping[str, Any], received: Any) -> str:
+    """Name the choice most like what was received, where one must be chosen."""
+    context = item.get("ctx") or {}
+    choices = re.findall(r"'([^']+)'", str(context.get("expected_tags") or context.get("expected") or ""))
+    near = _nearest(received, choices) if isinstance(received, str) else None
+    return f". Nearest: `{near}`" if near else ""
+
+
+def _nearest(word: str, choices: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word.casefold(), choices, n=1, cutoff=0.5)
+    return close[0] if close else None
 
 
 def _path_in_file(location: tuple[int | str, ...], raw: Any, names_key: bool) -> list[str]:

@@ -84,7 +84,10 @@ def _answers(probe: Json, name: str, bound: Bound) -> Gate:
         got = "were not compared" if value is None else f"differ by up to {value:.3g}"
         text = f"its answers to golden requests {got}; at most {bound.value:g} is allowed."
         return Gate("serving", "golden_diff", "FAIL", text, name, None, bound, value)
-    text = f"it loads and answers {probe.get('golden_rows')} golden rows, largest difference {value:.3g}."
+    text = (
+        f"it loads, and its answers to {probe.get('golden_rows')} golden rows differ from those of the "
+        f"trained model by at most {value:.3g}."
+    )
     return Gate("serving", "golden_diff", "PASS", text, name, None, bound, value)
 
 
@@ -103,8 +106,8 @@ def _counted(probe: Json, name: str, evidence: Evidence) -> Gate:
         )
         return Gate("serving", "golden_rows", "FAIL", text, name, None, bound, rows)
     text = (
-        f"it loads and answers {rows:g} of {asked:g} golden rows with finite numbers; the largest "
-        f"difference, {difference:.3g}, is judged by drop and flip rate over the test rows."
+        f"it loads and answers {rows:g} of {asked:g} golden rows with finite numbers; they differ from "
+        f"float32's by up to {difference:.3g}, as compression may: drop and flip rate judge what it costs."
     )
     return Gate("serving", "golden_rows", "PASS", text, name, None, bound, rows)
 
@@ -138,8 +141,8 @@ def _served(probe: Json, name: str, door: str, bound: Bound) -> Gate:
         )
         return Gate("serving", metric, "FAIL", text, name, None, bound, value)
     text = (
-        f"{server} answers {found.get('golden_rows')} golden rows over {spoken} ({signatures}), "
-        f"largest difference {value:.3g}{_speed(found)}."
+        f"{server} answers {found.get('golden_rows')} golden rows over {spoken} ({signatures}) as "
+        f"the variant does in process, to within {value:.3g}{_speed(found)}."
     )
     return Gate("serving", metric, "PASS", text, name, None, bound, value)
 

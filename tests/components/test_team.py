@@ -106,6 +106,16 @@ def test_the_chief_lets_the_others_leave_first(tmp_path: Path, stack: ExitStack)
     assert not ending.is_alive()
 
 
+def test_a_chief_that_failed_waits_for_nobody(tmp_path: Path, stack: ExitStack) -> None:
+    chief = Team(tmp_path, 2, 0)
+    stack.enter_context(chief.alive())
+    Team(tmp_path, 2, 1).tell(call=chief.id)
+    ending = threading.Thread(target=chief.end, args=("failed",))
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+
+
 def test_workers_that_do_not_come_are_named(tmp_path: Path, stack: ExitStack) -> None:
     chief = Team(tmp_path, 3, 0)
     stack.enter_context(chief.alive())

@@ -1,6 +1,7 @@
 """The commands that speak to a server, against a stand-in that answers as the swagger says."""
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,8 +191,10 @@ def test_a_server_of_several_users_wants_a_namespace(run: Run, pipeline: Path, s
     refused = run("submit", str(pipeline)).exception
     assert isinstance(refused, ConfigError)
     assert "needs `--namespace`" in refused.message
-    assert run("submit", str(pipeline), "--namespace", "team").exit_code == 0
+    done = run("submit", str(pipeline), "--namespace", "team")
+    assert done.exit_code == 0
     assert state.experiments[0]["namespace"] == "team"
+    assert re.search(r"status run-0 --host http://\S+ --namespace team\n", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,12 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "valid YAML"),
+        (
+            "a: [",
+            r"valid YAML. Received: expected the node content.* on line 1 \(line 1, column 5 of .*yaml\)",
+        ),
+        ("a: 1\nb: c: d\n", r"not allowed here \(line 2, column 5 of .*yaml\)\n  b: c: d\n      \^"),
+        ("a: \x07\n", r"the character U\+0007 at position 4 \("),
         ("- 1", "must be a mapping of keys to values. Received: a list"),
         ("", "must be a mapping of keys to values. Received: nothing: the file is empty"),
     ],
@@ -109,6 +114,20 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
 def test_a_file_that_is_no_config(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": {"family": "wide_depe"}}, r"`model.family` must be .*'wide_depe' .* Nearest: `wide_deep`"),
+        ({"features": {"a": {"kind": "numeri"}}}, r"`features.a.kind` must be .* Nearest: `numeric`"),
+        ({"gates": {"quality": [{"metric": "acuracy"}]}}, r"`gates.quality.0.metric` .* Nearest: `accuracy`"),
+        ({"training": {"optimizer": "adm"}}, r"`training.optimizer` must be .* Nearest: `adam`"),
+    ],
+)
+def test_a_misspelt_choice_is_told_the_nearest(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({**GOOD, **changed})
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
