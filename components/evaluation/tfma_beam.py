@@ -14,6 +14,7 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import slice_key_extractor, unbatch_extractor
 
 from headrace.components.beam_job import beam_job
+from headrace.components.whole_file import whole_file
 
 from .judge import Judge
 from .record import Record, Values, clip_scores, key_text
@@ -144,9 +145,8 @@ class _WriteValues(beam.PTransform):
 
 
 def _write(values: list[Any], path: str) -> None:
-    temporary = f"{path}.{os.getpid()}.part"
-    Path(temporary).write_bytes(pickle.dumps(values))
-    os.replace(temporary, path)
+    with whole_file(path) as scratch:
+        Path(scratch).write_bytes(pickle.dumps(values))
 
 
 def _slice_name(key: Any) -> tuple[tuple[str, str], ...]:

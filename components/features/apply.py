@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from headrace.components.ingest.tfrecord import frame_records
+from headrace.components.whole_file import whole_file
 from headrace.data.config import RawType
 
 from .analyze import RowSize, batch_rows, parse_spec
@@ -80,15 +81,13 @@ def transform_shard(
     rows = batch_rows(shard, _BATCH_ROWS, row_size)
     batches = tf.data.TFRecordDataset(shard, "GZIP").batch(rows).prefetch(1)
     path = os.path.join(folder, f"transformed_examples-{place[0]:05d}-of-{place[1]:05d}.gz")
-    partial = f"{path}.{os.getpid()}.part"  # an engine may run a shard twice
     packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-    with open(partial, "wb") as stream:
+    with whole_file(path) as scratch, open(scratch, "wb") as stream:
         for serialized in batches:
             batch = _record_batch(transform(serialized))
             stream.write(packer.compress(frame_records(encoder.encode(batch))))
             yield batch.num_rows
         stream.write(packer.flush())
-    os.replace(partial, path)
 
 
 def _record_batch(tensors: Mapping[str, Any]) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from headrace.components.beam_job import beam_job
+from headrace.components.whole_file import discard_unfinished, whole_file
 from headrace.data.config import RawType
 
 from .analyze import RowSize
@@ -57,6 +58,7 @@ def transform_splits(
             | "Gather" >> beam.combiners.ToList()
             | "Write" >> beam.Map(_write_counts, counts)
         )
+    discard_unfinished(folder)
     found: dict[str, int] = json.loads(Path(counts).read_text(encoding="utf-8"))
     return found
 
@@ -83,6 +85,5 @@ class _TransformShard(beam.DoFn):
 
 
 def _write_counts(counts: list[tuple[str, int]], path: str) -> None:
-    temporary = f"{path}.{os.getpid()}.part"
-    Path(temporary).write_text(json.dumps(dict(counts)), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as scratch:
+        Path(scratch).write_text(json.dumps(dict(counts)), encoding="utf-8")

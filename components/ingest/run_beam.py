@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.components.beam_job import beam_job
+from headrace.components.whole_file import discard_unfinished, whole_file
 from headrace.data.columns import ColumnPlan
 from headrace.data.config import SPLITS, DataConfig
 from headrace.data.derived import unwindowed
@@ -80,6 +81,7 @@ def read_and_write(
         )
         gathered = read[_TALLIES] | "Gather" >> beam.combiners.ToList()
         _ = gathered | "Keep" >> beam.Map(_keep, tallies)
+    discard_unfinished(folder)
     return _merged(pickle.loads(Path(tallies).read_bytes()), data, plan)
 
 
@@ -179,9 +181,8 @@ def _write(
 
 
 def _keep(found: list[Any], path: str) -> None:
-    temporary = f"{path}.{os.getpid()}.part"
-    Path(temporary).write_bytes(pickle.dumps(found))
-    os.replace(temporary, path)
+    with whole_file(path) as scratch:
+        Path(scratch).write_bytes(pickle.dumps(found))
 
 
 def _packed(batch: pa.RecordBatch) -> bytes:

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
+from headrace.components.whole_file import whole_file
+
 __all__ = ["encode_examples", "frame_records", "shard_limits", "shard_name", "write_shard", "write_shards"]
 
 _ENCODED_ROWS = 4096
@@ -67,9 +69,8 @@ def write_shard(path: str, batches: Iterable[pa.RecordBatch], rows: int, level: 
         rows: How many they are.
         level: Of gzip.
     """
-    partial = f"{path}.{os.getpid()}.part"
-    _write(partial, iter(_pieces(batches, [rows])), rows, level)
-    os.replace(partial, path)
+    with whole_file(path) as scratch:
+        _write(scratch, iter(_pieces(batches, [rows])), rows, level)
 
 
 def _write(path: str, pieces: Iterator[tuple[int, pa.RecordBatch]], limit: int, level: int) -> None:

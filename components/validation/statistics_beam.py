@@ -10,6 +10,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from headrace.components.beam_job import beam_job
+from headrace.components.whole_file import discard_unfinished, whole_file
 
 from .statistics import STATISTICS_FILE, picture_schema, read_record_batches
 
@@ -45,6 +46,7 @@ def write_statistics(
             statistics = batches | f"Count {name}" >> tfdv.GenerateStatistics(_options(weight, schema))
             path = os.path.join(folder, name, STATISTICS_FILE)
             _ = statistics | f"Write {name}" >> beam.Map(_write, path)
+    discard_unfinished(folder)
 
 
 def _options(weight: str | None, schema: schema_pb2.Schema | None) -> Any:
@@ -63,7 +65,5 @@ def _write(statistics: Any, path: str) -> None:
         ordered = sorted(dataset.features, key=lambda feature: tuple(feature.path.step))
         del dataset.features[:]
         dataset.features.extend(ordered)
-    # Whole or not at all: an engine may run a part twice.
-    temporary = f"{path}.{os.getpid()}.part"
-    Path(temporary).write_bytes(message.SerializeToString(deterministic=True))
-    os.replace(temporary, path)
+    with whole_file(path) as scratch:
+        Path(scratch).write_bytes(message.SerializeToString(deterministic=True))

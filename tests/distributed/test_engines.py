@@ -1,7 +1,10 @@
 """The same project in its own processes, on a Flink cluster and on Prism: one result."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +191,31 @@ def test_bad_content_is_told_through_flink(cluster: FlinkCluster, tmp_path: Path
     assert ran.exit_code == 4, ran.stderr
     assert "far" in ran.stderr
     assert "rows.csv" in ran.stderr
+
+
+def test_ctrl_c_takes_the_job_along(cluster: FlinkCluster, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project")
+    project.write_config(CONFIG | {"beam": flink(cluster)})
+    known = {job["jid"] for job in cluster.jobs()}
+    process = project.start("run", "demo.yaml")
+    job = wait_for_job(cluster, known, "RUNNING")
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert (process.returncode, "interrupted in ingest" in stderr) == (130, True), stderr
+    assert wait_for_job(cluster, known, "CANCELED") == job
+    assert servers_of(project.folder) == []
+
+
+def wait_for_job(cluster: FlinkCluster, known: set[str], state: str) -> str:
+    """Return the id of the one job that is not known, once it is in a state."""
+    limit = time.monotonic() + 120
+    states: dict[str, str] = {}
+    while time.monotonic() < limit:
+        states = {job["jid"]: job["state"] for job in cluster.jobs() if job["jid"] not in known}
+        if list(states.values()) == [state]:
+            return next(iter(states))
+        time.sleep(0.2)
+    raise TimeoutError(f"no job is {state} after 120 s: {states}")
 
 
 def carry_out_flights(folder: Path, beam: dict[str, Any]) -> Run:
