@@ -192,7 +192,7 @@ class GrpcDoor:
         """Return the handler of one method: admit, parse, answer, serialize, and tell what happened."""
         api = _APIS[answer.__name__]
         parse = kind.FromString
-        admitted = self._core.admitted if api in _COMPUTATIONS else contextlib.nullcontext
+        admitted = self._core.admission.entered if api in _COMPUTATIONS else contextlib.nullcontext
 
         async def handle(wire: bytes, context: Any) -> bytes:
             start = time.perf_counter()
