@@ -17,8 +17,8 @@ FIRST_REQUEST_S = 60.0
 """Seconds that a new connection may take to send the head of its first request."""
 
 _TURN_S = 0.002
-_TURN = 24
-"""So many refused connections are read further every 2 ms: a flood of them takes half of the time at most,
+_REFUSALS_PER_S = 15_000
+"""So many refused connections are read further in a second: a flood of them takes half of the time at most,
 and those whose requests are in work are not looked for among thousands of others."""
 
 _log = logging.getLogger(__name__)
@@ -47,15 +47,20 @@ class HttpServer(web.Server):
         self.refuse = refuse
         self.full = full
         self._waiting: deque[_Connection] = deque()
+        self._last_turn = 0.0
 
     def rest(self, connection: "_Connection") -> None:
         """Read a refused connection further when it is its turn."""
         if not self._waiting:
+            self._last_turn = self._loop.time()
             self._loop.call_later(_TURN_S, self._next_turn)
         self._waiting.append(connection)
 
     def _next_turn(self) -> None:
-        for _ in range(min(_TURN, len(self._waiting))):
+        now = self._loop.time()
+        count = 1 + int((now - self._last_turn) * _REFUSALS_PER_S)
+        self._last_turn = now
+        for _ in range(min(count, len(self._waiting))):
             self._waiting.popleft().read_on()
         if self._waiting:
             self._loop.call_later(_TURN_S, self._next_turn)
