@@ -4,16 +4,15 @@ import difflib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from .config import ColumnSplit, DataConfig, HashSplit, RawType, TimeSplit
 from .errors import ConfigError
 
 __all__ = ["ColumnPlan", "RawColumn", "Usage", "nearest", "plan_columns"]
 
-Usage = Literal["number", "category", "date", "text", "image", "series"]
-"""How a feature reads a column: as a number, a category, an ISO 8601 date, a text, a picture, or as numbers
-in order."""
+Usage = str
+"""How a feature reads a column: `number`, `category`, `date` (ISO 8601, or `date:` and its format), `text`,
+`image`, or as numbers in order, `series`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class ColumnPlan:
         weight: Name of the weight column, or None.
         key: Columns whose values a hash split hashes, in order; empty for other splits.
         codes: Columns of whole numbers that a feature reads as categories.
+        dates: Columns that a feature reads as dates, and their format; "" for ISO 8601.
     """
 
     columns: tuple[RawColumn, ...]
@@ -45,6 +45,7 @@ class ColumnPlan:
     weight: str | None
     key: tuple[str, ...]
     codes: tuple[str, ...] = ()
+    dates: tuple[tuple[str, str], ...] = ()
 
     @property
     def read(self) -> tuple[RawColumn, ...]:
@@ -87,8 +88,15 @@ def plan_columns(
         ConfigError: If a column is used in ways that exclude each other.
     """
     found: dict[str, set[Usage]] = {}
+    dates: dict[str, str] = {}
     for name, usage in usages:
-        found.setdefault(name, set()).add(usage)
+        kind, _, form = usage.partition(":")
+        found.setdefault(name, set()).add(kind)
+        if kind == "date" and dates.setdefault(name, form) != form:
+            raise ConfigError(
+                f"the dates of a column must have one format. Received: {dates[name] or 'ISO 8601'!r} and "
+                f"{form or 'ISO 8601'!r} for column {name!r} (features)"
+            )
     if not found:
         declared = (name for name in data.columns if name not in (data.label, data.weight))
         found = {name: set() for name in declared}
@@ -113,7 +121,7 @@ def plan_columns(
     if isinstance(data.split, HashSplit):
         key = data.split.key or tuple(column.name for column in written)
     codes = tuple(name for name, kinds in found.items() if "category" in kinds and types[name] == "int")
-    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key, codes)
+    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key, codes, tuple(dates.items()))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

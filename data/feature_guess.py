@@ -5,12 +5,11 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 
-from .profile import ColumnProfile
+from .profile import FEW_CODES, ColumnProfile
 from .yaml_text import scalar
 
 __all__ = ["Guess", "feature_name", "guess_feature", "share"]
 
-_FEW_CODES = 31  # months, days, hours, ratings: whole numbers that are as much names as amounts
 _FEW_VALUES = 10
 _MANY_VALUES = 1_000
 _MAX_MISSING = 0.98
@@ -60,7 +59,11 @@ def guess_feature(profile: ColumnProfile) -> Guess:
         first, last = min(profile.days), max(profile.days)
         seen = f"{len(profile.days):,} days from {first} to {last}"
         return Guess(("kind: date", f"parts: {parts}"), _with_missing(seen, profile))
-    few = profile.is_whole and profile.low >= 0 and profile.distinct <= _FEW_CODES
+    if profile.date_format is not None:
+        parts = "[month, day_of_week, hour]" if profile.has_time else "[month, day_of_week]"
+        lines = ("kind: date", f'format: "{profile.date_format}"', f"parts: {parts}")
+        return Guess(lines, _with_missing(f"{_distinct(profile)} distinct dates", profile))
+    few = profile.is_whole and profile.low >= 0 and profile.distinct <= FEW_CODES
     if profile.is_number and not few and not _names_things(profile):
         return _number(profile)
     return _category(profile)
@@ -102,7 +105,9 @@ def _why_useless(profile: ColumnProfile) -> str:
         return _with_missing("one value in every row", profile)
     if profile.missing > _MAX_MISSING * profile.rows:
         return f"{share(profile.missing, profile.rows)} missing"
-    if profile.is_date or profile.present < _MIN_ROWS_FOR_ID or profile.unique_share < _ID_SHARE:
+    if profile.is_date or profile.date_format is not None:
+        return ""
+    if profile.present < _MIN_ROWS_FOR_ID or profile.unique_share < _ID_SHARE:
         return ""
     if profile.is_number:
         is_id = profile.is_whole and profile.unique_share == 1

@@ -3,53 +3,58 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .columns import RawColumn, nearest
-from .config import SPLITS, ColumnSplit, DataConfig
+from .config import ColumnSplit, DataConfig
 from .errors import ConfigError
 from .feature_guess import Guess, feature_name, guess_feature
 from .label_guess import LabelGuess, guess_label
 from .model_guess import model_lines, push_lines, split_shares
+from .odd_cells import OddCell, find_odd_cells, odd_comment, odd_notes
+from .picture_guess import is_picture_path, look_at, pictures_of_column, pictures_of_files
 from .profile import ColumnProfile, profile_columns
 from .readers.csv import read_header
 from .readers.csv_faults import find_undecodable
 from .readers.files import EXTENSIONS, delimiter_of, find_files, format_of, open_bytes
 from .readers.folder import IMAGE, PATH, class_of, find_pictures
 from .readers.rows import read_blocks
-from .shape_guess import (
-    Shapes,
-    Wide,
-    guess_series,
-    guess_wide,
-    is_picture_path,
-    picture_guess,
-    sample_pictures,
-    sort_columns,
-)
+from .shape_guess import Shapes, Wide, guess_series, guess_wide, sort_columns
 from .source import column_names
-from .yaml_text import scalar
+from .split_guess import TimeBounds, split_lines, time_split, told_split, undated
+from .yaml_text import comment, quoted, scalar
 
-__all__ = ["infer_config"]
+__all__ = ["Inferred", "infer", "infer_config"]
 
 _MAX_SLICES = 3
 _MAX_SLICE_VALUES = 20
 _MIN_SLICE_ROWS = 2_000  # a tenth of them, the test split's share, is `evaluation.min_slice_rows`
-_MIN_DAYS = 30
 _CONFIG_FORMAT = 1
-_SAMPLED_PICTURES = 64
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "eval": ("eval", "val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A config, and what its reader should know before running it.
+
+    Attributes:
+        text: The run config as YAML.
+        notes: What the data has that a run will refuse or that had to be left aside, a line each.
+    """
+
+    text: str
+    notes: tuple[str, ...]
 
 
 def infer_config(path: str, label: str, *, name: str | None = None, config_folder: str | None = None) -> str:
+    """Return the text of `infer`."""
+    return infer(path, label, name=name, config_folder=config_folder).text
+
+
+def infer(path: str, label: str, *, name: str | None = None, config_folder: str | None = None) -> Inferred:
     """Read the data once and return a run config as YAML text.
 
     Comments say what was seen: rows, distinct values, missing values, and why a column was left out.
@@ -59,8 +64,8 @@ def infer_config(path: str, label: str, *, name: str | None = None, config_folde
         path: A file, a folder or a glob.
         label: Name of the label column.
         name: Name of the pipeline; by default that of the file.
-        config_folder: Folder that the config will lie in; `data.path` becomes relative to it where the
-            data lies within it, else absolute. None: `path` is taken as it is.
+        config_folder: Folder that the config will lie in; `data.path` becomes relative to it, unless `path`
+            is absolute and leads elsewhere. None: `path` is taken as it is.
 
     Raises:
         ConfigError: If the files are unsound, lack the label, or hold nothing to learn from.
@@ -83,13 +88,14 @@ def infer_config(path: str, label: str, *, name: str | None = None, config_folde
             f"name: {name or _slug(path)}",
         ],
         _data_section(_written_path(path, config_folder), found),
-        _features_section(guesses),
+        _features_section(guesses, found.odd),
         model_lines(found.rows, guesses.values()),
         _evaluation_section(found.profiles, guesses, found.rows),
         ["gates:", "  quality:", *(f"    {line}" for line in found.answer.gates)],
         push_lines(found.rows),
     ]
-    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+    text = "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+    return Inferred(text, (*found.notes, *odd_notes(found.odd)))
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ class _Findings:
         guesses: Feature name -> feature; of each profile, too.
         wide: Numbered columns that become lists.
         split: A column that tells the split; or (column, eval_from, test_from) of one by time; None: by hash.
+        odd: Cells that ingest will refuse.
+        notes: What else to know.
+        allowed: `data.max_corrupt_share`, unless the default is right.
     """
 
     data: DataConfig
@@ -114,7 +123,10 @@ class _Findings:
     profiles: Mapping[str, ColumnProfile]
     guesses: Mapping[str, Guess]
     wide: Sequence[Wide] = ()
-    split: ColumnSplit | tuple[str, str, str] | None = None
+    split: ColumnSplit | TimeBounds | None = None
+    odd: Sequence[OddCell] = ()
+    notes: Sequence[str] = ()
+    allowed: float | None = None
 
 
 def _look_at_columns(path: str, label: str) -> _Findings:
@@ -127,24 +139,55 @@ def _look_at_columns(path: str, label: str) -> _Findings:
     profiles = {profile.name: profile for profile in profile_columns(paths, data, plain)}
     label_profile = profiles.pop(label)
     answer = guess_label(label_profile)
-    parts = _told_split(profiles)
-    split = None if parts else _time_split(profiles)
+    parts = told_split(profiles)
+    split = None if parts else time_split(profiles)
     if split is not None and answer.classes:
         # Rates drift: what a model must beat is the majority among the rows that it is judged on.
         answer = guess_label(label_profile, _label_counts_from(paths, data, *split), f"from {split[2]} on")
     guesses = {group.name: group.guess for group in wide}
     guesses |= guess_series(paths, data, shapes.lists, [*plain, *guesses])
-    for column in shapes.pictures:
-        guesses[column] = picture_guess(sample_pictures(paths, data, column))
-    for column, profile in profiles.items():
-        named = is_picture_path(profile, paths)
-        guesses[column] = (
-            picture_guess(sample_pictures(paths, data, column)) if named else guess_feature(profile)
-        )
+    named = [column for column, profile in profiles.items() if is_picture_path(profile, paths)]
+    seen = {name: look_at(pictures_of_column(paths, data, name)) for name in (*shapes.pictures, *named)}
+    guesses |= {name: seen[name].guess for name in shapes.pictures}
+    for name, profile in profiles.items():
+        guesses[name] = seen[name].guess if name in seen else guess_feature(profile)
     if parts is not None:
         guesses[parts.column] = Guess((), "tells the split")
     columns = len(shapes.plain) + len(shapes.lists) + len(shapes.pictures)
-    return _Findings(data, label_profile.rows, columns, answer, profiles, guesses, wide, parts or split)
+    odd = find_odd_cells(paths, data, _refused(profiles, guesses, label_profile, split))
+    notes = [] if parts or split else undated(profiles)
+    notes += [note for pictures in seen.values() for note in pictures.notes()]
+    allowed = max((pictures.allowed or 0.0 for pictures in seen.values()), default=0.0) or None
+    return _Findings(
+        data,
+        label_profile.rows,
+        columns,
+        answer,
+        profiles,
+        guesses,
+        wide,
+        parts or split,
+        odd,
+        notes,
+        allowed,
+    )
+
+
+def _refused(
+    profiles: Mapping[str, ColumnProfile],
+    guesses: Mapping[str, Guess],
+    label: ColumnProfile,
+    split: TimeBounds | None,
+) -> dict[str, Mapping[str, int]]:
+    """Return column -> value -> rows of what does not fit the way in which the config reads its column."""
+    strict = {
+        name
+        for name, guess in guesses.items()
+        if guess.lines and guess.lines[0] in ("kind: numeric", "kind: date")
+    }
+    strict |= {split[0]} if split else set()
+    found: dict[str, Mapping[str, int]] = {n: profile.odd for n, profile in profiles.items() if n in strict}
+    return {**found, label.name: label.odd}
 
 
 def _look_at_folder(path: str, label: str) -> _Findings:
@@ -160,15 +203,12 @@ def _look_at_folder(path: str, label: str) -> _Findings:
     profile.add(pa.array([class_of(path, picture) for picture in paths], pa.string()))
     profile.settle()
     profile.is_number = False  # folders called 0 to 99 are classes all the same
-    some = paths[:: max(1, len(paths) // _SAMPLED_PICTURES)]
-    guess = picture_guess(_contents(some))
-    return _Findings(data, len(paths), profile.distinct, guess_label(profile), {}, {IMAGE: guess})
-
-
-def _contents(paths: Sequence[str]) -> Iterator[bytes]:
-    for path in paths:
-        with open_bytes(path) as stream:
-            yield stream.read()
+    seen = look_at(pictures_of_files(path, paths))
+    answer = guess_label(profile, test_rows=round(split_shares(len(paths))["test"] * len(paths)))
+    return _Findings(
+        data, len(paths), profile.distinct, answer, {}, {IMAGE: seen.guess}, notes=tuple(seen.notes()),
+        allowed=seen.allowed,
+    )  # fmt: skip
 
 
 def _holds_pictures(path: str) -> bool:
@@ -228,6 +268,8 @@ def _data_section(path: str, found: _Findings) -> list[str]:
     lines = ["data:", f"  path: {scalar(path)}"]
     if data.format != "auto":
         lines.append(f"  format: {data.format} # a folder for each class")
+    if found.allowed is not None:
+        lines.append(f"  max_corrupt_share: {found.allowed:g} # more of such pictures close the data gate")
     used = [profile for name, profile in found.profiles.items() if found.guesses[name].lines]
     odd = sorted({text for profile in used for text in profile.placeholders})
     latin = data.csv.encoding != DataConfig.model_fields["csv"].default.encoding
@@ -245,57 +287,9 @@ def _data_section(path: str, found: _Findings) -> list[str]:
         lines += [f"    {scalar(group.name)}: {scalar(group.pattern)}" for group in found.wide]
     lines += [f"  label: {scalar(data.label)} # {answer.comment}", f"  task: {answer.task}"]
     if answer.task == "binary":
-        lines.append(f"  classes: [{_texts(answer.classes)}] # the last one is the positive class")
-    return [*lines, *_split_lines(found.split, found.rows)]
-
-
-def _split_lines(split: ColumnSplit | tuple[str, str, str] | None, rows: int) -> list[str]:
-    """Split by the column that tells it, or by time where a column of dates allows it, else by hash."""
-    if isinstance(split, ColumnSplit):
-        values = ((name, getattr(split, name)) for name in SPLITS)
-        listed = ", ".join(f"{name}: [{_texts(texts)}]" for name, texts in values)
-        return [f"  split: {{method: column, column: {scalar(split.column)}, {listed}}}"]
-    if split is not None:
-        column, eval_from, test_from = split
-        return [
-            "  # The model is judged on the latest rows, as it will be in use: about 80% train, 10% eval and",
-            "  # 10% test.",
-            "  split:",
-            "    method: time",
-            f"    column: {scalar(column)}",
-            f'    eval_from: "{eval_from}"',
-            f'    test_from: "{test_from}"',
-        ]
-    shares = ", ".join(f"{name}: {share}" for name, share in split_shares(rows).items())
-    return [
-        "  # Rows are split at random by a hash of their values, so identical rows share a split. Where",
-        "  # several rows belong together (one customer, one day), name the columns that say so in `key`.",
-        f"  split: {{method: hash, {shares}}}",
-    ]
-
-
-def _told_split(profiles: Mapping[str, ColumnProfile]) -> ColumnSplit | None:
-    """Return the split by the first column whose values are names of all three splits and nothing else."""
-    for name, profile in profiles.items():
-        if profile.missing or profile.distinct > len(SPLITS):
-            continue
-        known = {
-            split: tuple(text for text in profile.counts if text.casefold() in names)
-            for split, names in _SPLIT_NAMES.items()
-        }
-        if all(len(texts) == 1 for texts in known.values()):
-            return ColumnSplit(column=name, train=known["train"], eval=known["eval"], test=known["test"])
-    return None
-
-
-def _time_split(profiles: Mapping[str, ColumnProfile]) -> tuple[str, str, str] | None:
-    """Return (column, eval_from, test_from) for the first column of dates that spans a month or more."""
-    for name, profile in profiles.items():
-        if profile.is_date and not profile.missing and len(profile.days) >= _MIN_DAYS:
-            bounds = _time_bounds(profile)
-            if bounds is not None:
-                return (name, *bounds)
-    return None
+        lines.append(f"  classes: [{quoted(answer.classes)}] # the last one is the positive class")
+    lines += [line for note in found.notes for line in comment(note, 2)]
+    return [*lines, *split_lines(found.split, found.rows)]
 
 
 def _label_counts_from(
@@ -310,23 +304,13 @@ def _label_counts_from(
     return counts
 
 
-def _time_bounds(profile: ColumnProfile) -> tuple[str, str] | None:
-    """Return the days from which 20% and 10% of the rows are left, or None where they do not differ."""
-    seen = 0
-    bounds: list[str] = []
-    for day, rows in sorted(profile.days.items()):
-        while len(bounds) < 2 and seen >= (0.8, 0.9)[len(bounds)] * profile.present:
-            bounds.append(day)
-        seen += rows
-    return (bounds[0], bounds[1]) if len(set(bounds)) == 2 else None
-
-
-def _features_section(guesses: Mapping[str, Guess]) -> list[str]:
+def _features_section(guesses: Mapping[str, Guess], odd: Sequence[OddCell]) -> list[str]:
     lines = ["features:"]
     for name, guess in guesses.items():
         if guess.lines:
             key = feature_name(name, guess, guesses)
             lines.append(f"  {scalar(key)}: # {guess.comment}")
+            lines += comment(odd_comment(name, odd), 4)
             lines += [f"    {line}" for line in guess.lines]
             if key != name:
                 # `of` lists the columns of a series, which has no other.
@@ -366,7 +350,8 @@ def _written_path(path: str, config_folder: str | None) -> str:
         return path
     full, folder = os.path.abspath(path), os.path.abspath(config_folder)
     inside = os.path.commonpath([full, folder]) == folder
-    return os.path.relpath(full, folder).replace(os.sep, "/") if inside else full
+    near = inside or not os.path.isabs(path)
+    return os.path.relpath(full, folder).replace(os.sep, "/") if near else full
 
 
 def _slug(path: str) -> str:
@@ -377,8 +362,3 @@ def _slug(path: str) -> str:
 
 def _escaped(delimiter: str) -> str:
     return "\\t" if delimiter == "\t" else delimiter
-
-
-def _texts(values: Sequence[str]) -> str:
-    """Return label values quoted, since YAML would read yes, no and 0 as something else."""
-    return ", ".join(scalar(value) if scalar(value).startswith('"') else f'"{value}"' for value in values)

@@ -35,7 +35,11 @@ class LabelGuess:
 
 
 def guess_label(
-    profile: ColumnProfile, judged: Mapping[str, int] | None = None, where: str = ""
+    profile: ColumnProfile,
+    judged: Mapping[str, int] | None = None,
+    where: str = "",
+    *,
+    test_rows: int | None = None,
 ) -> LabelGuess:
     """Choose the task and quality bounds.
 
@@ -43,6 +47,8 @@ def guess_label(
         profile: The label column.
         judged: Label value -> rows among those that the model will be judged on; all rows by default.
         where: Which rows those are, as in "from 2026-01-31 on".
+        test_rows: Rows of the test split, where they are so few that a guess may be right more often by
+            chance; None: chance is left aside.
 
     Raises:
         ConfigError: If the column is no label: without values, constant, or a text that rarely repeats.
@@ -62,7 +68,7 @@ def guess_label(
             "choose another column with --label",
         )
     counts = judged or profile.counts
-    return _classification(profile, counts, where)
+    return _classification(profile, counts, where, test_rows)
 
 
 def _regression(profile: ColumnProfile) -> LabelGuess:
@@ -75,7 +81,9 @@ def _regression(profile: ColumnProfile) -> LabelGuess:
     return LabelGuess("regression", seen + _missing(profile), (), gates)
 
 
-def _classification(profile: ColumnProfile, judged: Mapping[str, int], where: str) -> LabelGuess:
+def _classification(
+    profile: ColumnProfile, judged: Mapping[str, int], where: str, test_rows: int | None
+) -> LabelGuess:
     classes = _ordered(list(profile.counts), profile.is_number)
     listed = ", ".join(f"{name} {share(profile.counts[name], profile.present)}" for name in classes[:12])
     seen = f"{len(classes)} classes: {listed}{', ...' if len(classes) > 12 else ''}{_missing(profile)}"
@@ -83,10 +91,13 @@ def _classification(profile: ColumnProfile, judged: Mapping[str, int], where: st
     most, most_rows = max(judged.items(), key=lambda item: (item[1], item[0]))
     rate = most_rows / total
     rows = f"the rows {where}" if where else "the rows"
+    chance = 2 * math.sqrt(rate * (1 - rate) / test_rows) if test_rows else 0.0
+    bound = min(math.ceil((rate + max(_MARGIN, chance)) * 1000) / 1000, 0.999)
+    better = f"better by more than chance in {test_rows:,} test rows" if chance > _MARGIN else "better"
     gates = [
         f"# Always answering {scalar(most)} is right for {100 * rate:.2f}% of {rows}; accuracy must",
-        "# be better.",
-        f"- {{metric: accuracy, min: {min(math.ceil((rate + _MARGIN) * 1000) / 1000, 0.999):g}}}",
+        f"# be {better}.",
+        f"- {{metric: accuracy, min: {bound:g}}}",
     ]
     if len(classes) == 2:
         if rate > _RARE:

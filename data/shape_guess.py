@@ -1,11 +1,8 @@
 """Features of columns that are no single values: lists, wide rows of numbers, pictures."""
 
-import io
 import math
-import os
 import re
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,30 +13,16 @@ from .columns import RawColumn
 from .config import DataConfig
 from .errors import ConfigError, DataRejected
 from .feature_guess import Guess
-from .profile import ColumnProfile
 from .readers.files import format_of
 from .readers.parquet import check_types, read_schema
 from .readers.rows import read_blocks
 from .readers.tfrecord import kinds_of_examples
 from .yaml_text import scalar
 
-__all__ = [
-    "Shapes",
-    "Wide",
-    "guess_series",
-    "guess_wide",
-    "is_picture_path",
-    "picture_guess",
-    "sample_pictures",
-    "sort_columns",
-]
+__all__ = ["Shapes", "Wide", "guess_series", "guess_wide", "sort_columns"]
 
 _MIN_WIDE = 64
-_MAX_SIDE = 96
 _MAX_STEPS = 512
-_SAMPLED = 64
-_GREY = ("1", "L", "I", "I;16")
-_PICTURE_ENDS = (".jpg", ".jpeg", ".png")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
@@ -149,53 +132,6 @@ def guess_wide(paths: Sequence[str], data: DataConfig, names: Sequence[str]) -> 
         if guess is not None:
             found.append(Wide(name, pattern, members, guess))
     return found
-
-
-def is_picture_path(profile: ColumnProfile, paths: Sequence[str]) -> bool:
-    """Tell whether a column of texts names pictures that lie beside the data files."""
-    some = list(profile.counts)[:_SAMPLED]
-    return bool(some) and all(
-        text.lower().endswith(_PICTURE_ENDS)
-        and any(os.path.isfile(os.path.join(os.path.dirname(path), text)) for path in paths)
-        for text in some
-    )
-
-
-def picture_guess(contents: Iterable[bytes]) -> Guess:
-    """Return the feature of pictures like `contents`: their median size, at most 96 pixels a side."""
-    from PIL import Image
-
-    sizes: list[tuple[int, int]] = []
-    grey = True
-    for content in contents:
-        try:
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-                sizes.append(picture.size)
-                grey = grey and picture.mode in _GREY
-        except (OSError, SyntaxError, ValueError):
-            continue  # ingest names it
-        if len(sizes) == _SAMPLED:
-            break
-    if not sizes:
-        return Guess((), "pictures of which none can be decoded")
-    width, height = (int(statistics.median(side)) for side in zip(*sizes, strict=True))
-    shrink = min(1.0, _MAX_SIDE / max(width, height))
-    most = max(sizes, key=math.prod)
-    seen = f"{'grey' if grey else 'colour'} pictures of up to {most[0]} x {most[1]} pixels"
-    lines = (
-        "kind: image",
-        f"height: {max(1, round(height * shrink))}",
-        f"width: {max(1, round(width * shrink))}",
-        f"channels: {1 if grey else 3}",
-    )
-    return Guess(lines, seen)
-
-
-def sample_pictures(paths: Sequence[str], data: DataConfig, name: str) -> Iterator[bytes]:
-    """Yield the pictures of a column."""
-    for block in read_blocks(paths, data, [RawColumn(name, "image")]):
-        for content in block.batch.column(0).drop_null():
-            yield content.as_py()
 
 
 def _numbered(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:

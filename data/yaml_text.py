@@ -2,11 +2,25 @@
 
 import json
 import re
+import textwrap
+from collections.abc import Sequence
 
-__all__ = ["scalar"]
+__all__ = ["comment", "quoted", "scalar"]
 
+_WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def comment(text: str, indent: int) -> list[str]:
+    """Return `text` as lines of comment of at most 100 characters; none for nothing.
+
+    Example:
+        >>> comment("as it was seen", 2)
+        ['  # as it was seen']
+    """
+    start = " " * indent + "# "
+    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=start, break_on_hyphens=False)
 
 
 def scalar(text: str) -> str:
@@ -19,3 +33,13 @@ def scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def quoted(values: Sequence[str]) -> str:
+    """Return texts in quotes between commas, since YAML would read yes, no and 0 as something else.
+
+    Example:
+        >>> quoted(["0", "late"])
+        '"0", "late"'
+    """
+    return ", ".join(scalar(value) if scalar(value).startswith('"') else f'"{value}"' for value in values)

@@ -79,7 +79,7 @@ def main() -> None:
 @with_debug
 def _init(data: str, label: str, output: str | None, force: bool) -> None:
     """Write a config from the data: types, cardinalities, missing values, task."""
-    from headrace.data.inference import infer_config
+    from headrace.data.inference import infer
 
     stem = os.path.basename(data.rstrip("/")).split(".")[0]
     target = Path(output or f"{stem}.yaml")
@@ -87,9 +87,11 @@ def _init(data: str, label: str, output: str | None, force: bool) -> None:
         raise ConfigError(
             f"`--output` must not exist yet. Received: {target}", "give another name, or --force"
         )
-    text = infer_config(data, label, config_folder=str(target.absolute().parent))
-    target.write_text(text, encoding="utf-8")
+    found = infer(data, label, config_folder=str(target.absolute().parent))
+    target.write_text(found.text, encoding="utf-8")
     click.echo(f"wrote {target}")
+    for note in found.notes:
+        click.echo(f"note: {note}")
     click.echo(f"next: headrace run {shlex.quote(str(target))}")
 
 
@@ -98,19 +100,11 @@ def _init(data: str, label: str, output: str | None, force: bool) -> None:
 @overrides
 @with_debug
 def _validate(config: str, overrides: tuple[str, ...]) -> None:
-    """Check a config, its files and its columns, in seconds."""
-    from .check import check
-    from .config import column_plan, load_config
+    """Check a config, its files, its columns and its first rows, in seconds."""
+    from .validate import validate
 
-    loaded = load_config(config, overrides)
-    source = check(loaded)
-    plan = column_plan(loaded)
-    files = f"{len(source.paths)} file{'s' if len(source.paths) != 1 else ''}"
-    click.echo(
-        f"{config} is valid: {files}, {source.size_bytes / 1e6:.1f} MB, "
-        f"{len(plan.features)} feature columns, "
-        f"label {plan.label} ({loaded.data.task})"
-    )
+    for line in validate(config, overrides):
+        click.echo(line)
 
 
 @_cli.command("run")

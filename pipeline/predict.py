@@ -116,6 +116,7 @@ def predict_file(options: PredictOptions, say: Say) -> int:
 
 
 def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> int:
+    from headrace.serving.client.date_columns import check_dates
     from headrace.serving.client.row_files import ReadOptions, read_blocks
     from headrace.serving.columns import InvalidRow
 
@@ -127,6 +128,7 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
     rule = ""
     for block in read_blocks(options.input, client.columns(), reading):
         try:
+            check_dates(block.rows, client.dates)
             with nullcontext() if progress.rows else _without_notices():  # LiteRT's come with the first call
                 found = client.predict(
                     block.rows, ignore_unknown=options.ignore_unknown, progress=progress.within(block.total)

@@ -138,8 +138,11 @@ def _check_known(names: Iterable[str], types: Mapping[str, str], row: int | None
 def _read_column(name: str, given: Sequence[Any] | npt.NDArray[Any], kind: str) -> Column:
     if kind == "floats":
         return _read_lists(name, given)
-    dates = isinstance(given, np.ndarray) and given.dtype.kind == "M"  # `tolist` makes integers of these
-    values: Sequence[Any] = given.tolist() if isinstance(given, np.ndarray) and not dates else given
+    if isinstance(given, np.ndarray):
+        # Of dates `tolist` makes integers.
+        values: Sequence[Any] = list(given) if given.dtype.kind == "M" else given.tolist()
+    else:
+        values = given
     if kind == "image":
         return _read_files(name, values)
     if kind == "string":

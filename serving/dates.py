@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DATE_PARTS", "DATE_PATTERN", "DAYS_BEFORE_MONTH", "DAYS_IN_MONTH", "cycle_table", "date_part"]
+from headrace.data.dates import DATE_PATTERN, SHORTEN, date_rewrite
+
+__all__ = ["DATE_PARTS", "DAYS_BEFORE_MONTH", "DAYS_IN_MONTH", "cycle_table", "date_part"]
 
 DATE_PARTS: Mapping[str, tuple[int, int]] = {
     "month": (1, 12),
@@ -18,12 +20,6 @@ DATE_PARTS: Mapping[str, tuple[int, int]] = {
 }
 """Part of a date -> its first value and how many values its cycle has. Monday is day 0 of the week."""
 
-DATE_PATTERN = (
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
-)
-"""What a date looks like, as a regular expression that RE2 and Python read alike (full match)."""
-
 DAYS_IN_MONTH = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 """Days of month 1 to 12 in a common year; index 0 is unused."""
 
@@ -33,7 +29,7 @@ DAYS_BEFORE_MONTH = (0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 _matches = re.compile(DATE_PATTERN).fullmatch
 
 
-def date_part(texts: Sequence[str], part: str) -> npt.NDArray[np.int64]:
+def date_part(texts: Sequence[str], part: str, form: str | None = None) -> npt.NDArray[np.int64]:
     """Return a part of each date as a category.
 
     A date without a time is at midnight. A UTC offset is read but not applied. What is not a date of
@@ -42,6 +38,7 @@ def date_part(texts: Sequence[str], part: str) -> npt.NDArray[np.int64]:
     Args:
         texts: Dates; "" is missing.
         part: A key of `DATE_PARTS`.
+        form: How dates are written, as `headrace.data.dates.date_rewrite` takes it; None: ISO 8601.
 
     Returns:
         int64 `[texts]`: 0 for missing, else 1 + (value - first value).
@@ -50,6 +47,8 @@ def date_part(texts: Sequence[str], part: str) -> npt.NDArray[np.int64]:
         >>> date_part(["2024-02-29", "2023-02-29", "1999-12-31 23:59"], "day_of_year").tolist()
         [60, 0, 365]
     """
+    if form is not None:
+        texts = _rewritten(texts, form)
     # A plain date takes its time from what is appended; nothing below looks past the minutes.
     dates = [f"{text}T00:00" if _matches(text) else "0000-00-00T00:00" for text in texts]
     digits = np.array(
@@ -73,6 +72,14 @@ def date_part(texts: Sequence[str], part: str) -> npt.NDArray[np.int64]:
         "minute": minute,
     }
     return np.where(valid, 1 + found[part] - DATE_PARTS[part][0], 0)
+
+
+def _rewritten(texts: Sequence[str], form: str) -> list[str]:
+    """Return dates in ISO 8601; "" for what is not of the form."""
+    pattern, replacement = date_rewrite(form)
+    return [
+        re.sub(*SHORTEN, re.sub(pattern, replacement, t)) if re.fullmatch(pattern, t) else "" for t in texts
+    ]
 
 
 def cycle_table(part: str) -> npt.NDArray[np.float32]:

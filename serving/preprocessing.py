@@ -214,7 +214,8 @@ def _date_cycle(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[A
 
 
 def _date_category(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[Any]:
-    return date_part(columns[output.spec["column"]].texts or [], output.spec["part"])
+    texts = columns[output.spec["column"]].texts or []
+    return date_part(texts, output.spec["part"], output.spec.get("format"))
 
 
 def _picture(output: _Output, columns: Mapping[str, Column]) -> npt.NDArray[Any]:

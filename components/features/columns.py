@@ -39,5 +39,7 @@ def _usages_of(name: str, feature: Feature) -> Iterator[tuple[str, Usage]]:
         yield feature.column or name, "category"
     elif isinstance(feature, ImageFeature):
         yield feature.column or name, "image"
+    elif isinstance(feature, DateFeature):
+        yield feature.column or name, "date" if feature.format is None else f"date:{feature.format}"
     else:
-        yield feature.column or name, "date" if isinstance(feature, DateFeature) else "text"
+        yield feature.column or name, "text"

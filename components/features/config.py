@@ -13,8 +13,9 @@ A feature is a mapping under its name. `kind` decides which keys it takes:
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from headrace.data.dates import date_rewrite
 from headrace.data.section import Section
 
 __all__ = [
@@ -142,15 +143,26 @@ class DateFeature(Section):
     """Parts of a date: two numbers (sine, cosine) each when cyclical, else one-hot categories.
 
     Attributes:
-        column: Raw string column of ISO 8601 dates or date-times; by default the feature's name.
+        column: Raw string column of dates or date-times; by default the feature's name.
+        format: How they are written: %Y, %m and %d, and %H, %M and %S where there is a time, as in
+            "%d/%m/%Y"; null: ISO 8601, as 2024-12-31 or 2024-12-31T23:59. Data with other texts is refused;
+            a served model takes them as missing.
         parts: Which parts to take.
         cyclical: Encode each part as sine and cosine of its place in its cycle.
     """
 
     kind: Literal["date"]
     column: str | None = None
+    format: str | None = None
     parts: Annotated[tuple[DatePart, ...], Field(min_length=1)] = ("month", "day_of_week")
     cyclical: bool = True
+
+    @field_validator("format")
+    @classmethod
+    def _format_is_one(cls, value: str | None) -> str | None:
+        if value is not None:
+            date_rewrite(value)
+        return value
 
 
 class CrossPart(Section):

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from headrace.serving.dates import DATE_PARTS, DATE_PATTERN, DAYS_BEFORE_MONTH, DAYS_IN_MONTH, cycle_table
+from headrace.data.dates import DATE_PATTERN, SHORTEN, date_rewrite
+from headrace.serving.dates import DATE_PARTS, DAYS_BEFORE_MONTH, DAYS_IN_MONTH, cycle_table
 
 __all__ = ["date_tables", "parse_dates"]
 
@@ -18,17 +19,22 @@ def date_tables() -> dict[str, npt.NDArray[np.float32]]:
     return {part: cycle_table(part) for part in DATE_PARTS}
 
 
-def parse_dates(text: Any) -> dict[str, Any]:
+def parse_dates(text: Any, form: str | None = None) -> dict[str, Any]:
     """Return the parts of each date as categories: 0 missing or not a date, else 1 + (value - first).
 
     A date without a time is at midnight; a UTC offset is read but not applied.
 
     Args:
         text: string `[rows]`.
+        form: How dates are written, as `headrace.data.dates.date_rewrite` takes it; None: ISO 8601.
 
     Returns:
         Part -> int64 `[rows]`.
     """
+    if form is not None:
+        pattern, replacement = date_rewrite(form)
+        iso = tf.strings.regex_replace(tf.strings.regex_replace(text, pattern, replacement), *SHORTEN)
+        text = tf.where(tf.strings.regex_full_match(text, pattern), iso, tf.fill(tf.shape(text), ""))
     matches = tf.strings.regex_full_match(text, DATE_PATTERN)
     padded = tf.strings.join([tf.where(matches, text, tf.fill(tf.shape(text), "")), _BLANK])
     # A plain date has ten characters; what follows must then come from the blank's own time.

@@ -195,8 +195,8 @@ def _build(output: Output, columns: Mapping[str, Column], index: int) -> dict[st
     elif isinstance(output, Categories):
         tensor = _build_categories(output, columns, index)
     elif isinstance(output, DateCycle):
-        table, parts = date_tables()[output.part], parse_dates(columns[output.column].values)
-        tensor = tf.gather(tf.constant(table), parts[output.part])
+        parts = parse_dates(columns[output.column].values, output.format)
+        tensor = tf.gather(tf.constant(date_tables()[output.part]), parts[output.part])
     else:
         tensor = tf.reshape(_build_single(output, columns, index), [-1, 1])
     return {output.name: tensor}
@@ -211,7 +211,7 @@ def _build_single(output: Output, columns: Mapping[str, Column], index: int) -> 
     if isinstance(output, Bucketed):
         return _build_buckets(output, columns[output.column], index)
     if isinstance(output, DateCategory):
-        return parse_dates(columns[output.column].values)[output.part]
+        return parse_dates(columns[output.column].values, output.format)[output.part]
     assert isinstance(output, Category)
     return _build_category(output, columns, index)
 

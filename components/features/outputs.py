@@ -105,6 +105,7 @@ class DateCycle:
     source: str
     column: str
     part: str
+    format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class DateCategory:
     source: str
     column: str
     part: str
+    format: str | None = None
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def _plan_date(name: str, feature: DateFeature, types: Mapping[str, RawType]) ->
     _check_type(types, column, ("string",), f"features.{name}", "a date feature")
     for part in feature.parts:
         kind = DateCycle if feature.cyclical else DateCategory
-        yield kind(f"{name}_{part}", name, column, part)
+        yield kind(f"{name}_{part}", name, column, part, feature.format)
 
 
 def _plan_image(name: str, feature: ImageFeature, types: Mapping[str, RawType]) -> Output:

@@ -211,7 +211,8 @@ def _describe_output(output: Output, fitted: Fitted) -> dict[str, Any]:
             return {"op": "missing", "column": output.column}
         case DateCycle() | DateCategory():
             op = "date_cycle" if isinstance(output, DateCycle) else "date_category"
-            return {"op": op, "column": output.column, "part": output.part}
+            form = {} if output.format is None else {"format": output.format}
+            return {"op": op, "column": output.column, "part": output.part, **form}
         case BagWeights():
             return {"op": "bag_weights", "of": output.of}
         case SeriesLength():

@@ -74,11 +74,11 @@ class LabelTally:
             self.counts[split] += counts
             self._bound(split)
 
-    def classes(self) -> list[str] | None:
-        """Return the classes in output order (None for regression) once all rows were seen.
+    def check_seen(self) -> None:
+        """Judge what was seen so far.
 
         Raises:
-            DataRejected: If labels are missing, too few or too many, or absent from training.
+            DataRejected: If labels are missing or too many.
         """
         name = self._data.label
         if self._missing:
@@ -87,6 +87,22 @@ class LabelTally:
                 f"the first at {self._first_missing}",
                 "drop those rows, or correct `data.csv.null_values`",
             )
+        seen = sum(self.counts.values(), Counter())
+        if self._data.task == "binary" and len(seen) > 2:
+            raise DataRejected(
+                f"a binary label must have two classes. Received: {len(seen)}, {_listed(seen)} "
+                f"(column {name!r})",
+                "set `data.task` to multiclass, or to regression for a number",
+            )
+
+    def classes(self) -> list[str] | None:
+        """Return the classes in output order (None for regression) once all rows were seen.
+
+        Raises:
+            DataRejected: If labels are missing, too few or too many, or absent from training.
+        """
+        self.check_seen()
+        name = self._data.label
         if self._data.task == "regression":
             if self._low == self._high:
                 raise DataRejected(
@@ -98,12 +114,6 @@ class LabelTally:
             raise DataRejected(
                 f"the label must have at least two classes. Received: {_listed(seen)} in every row "
                 f"(column {name!r})"
-            )
-        if self._data.task == "binary" and len(seen) > 2:
-            raise DataRejected(
-                f"a binary label must have two classes. Received: {len(seen)}, {_listed(seen)} "
-                f"(column {name!r})",
-                "set `data.task` to multiclass, or to regression for a number",
             )
         classes = list(self._data.classes) or sort_classes(seen)
         for label in classes:

@@ -198,13 +198,14 @@ def conclude(tally: Tally, data: DataConfig, windows: dict[str, int] | None = No
         windows: What windows were cut of.
 
     Raises:
-        DataRejected: If the labels, or the sizes of the splits, break a rule.
+        DataRejected: If the labels, dates, or the sizes of the splits break a rule.
     """
     if tally.corrupt_rows and not any(tally.rows.values()):
         raise DataRejected(
             f"pictures must be decodable. Received: none of {tally.corrupt_rows:,}; "
             f"{tally.corrupt[0].path}: {tally.corrupt[0].reason}"
         )
+    tally.dates.check()
     classes = tally.labels.classes()
     _check_splits(tally.rows, data)
     counts = None

@@ -9,6 +9,7 @@ from headrace.data.config import SPLITS, DataConfig
 from headrace.data.readers.block import Block, Corrupt
 
 from .codes import check_codes
+from .dates import DateTally
 from .labels import LabelTally
 
 __all__ = ["Tally"]
@@ -25,6 +26,7 @@ class Tally:
 
     Attributes:
         labels: Of the labels.
+        dates: Of texts that are no dates.
         rows: Split -> rows.
         missing: Split -> column -> rows without a value.
         corrupt: Pictures that were left out, the first 1,000.
@@ -34,13 +36,14 @@ class Tally:
     def __init__(self, data: DataConfig, names: Sequence[str]) -> None:
         self._label = data.label
         self.labels = LabelTally(data)
+        self.dates = DateTally()
         self.rows = dict.fromkeys(SPLITS, 0)
         self.missing = {split: dict.fromkeys(names, 0) for split in SPLITS}
         self.corrupt: list[Corrupt] = []
         self.corrupt_rows = 0
 
     def check(self, block: Block, plan: ColumnPlan) -> None:
-        """Check the labels, weights and category codes of a block.
+        """Check the labels, weights and category codes of a block, and note texts that are no dates.
 
         Raises:
             DataRejected: If one breaks a rule.
@@ -48,6 +51,7 @@ class Tally:
         self._note(block.corrupt, len(block.corrupt))
         self.labels.check(block)
         check_codes(block, plan)
+        self.dates.add(block, plan)
 
     def count(self, parts: Sequence[pa.RecordBatch]) -> None:
         """Count the rows of each split, in the order of `SPLITS`."""
@@ -61,6 +65,7 @@ class Tally:
         """Take in what was counted of later rows."""
         self._note(other.corrupt, other.corrupt_rows)
         self.labels.merge(other.labels)
+        self.dates.merge(other.dates)
         for split in SPLITS:
             self.rows[split] += other.rows[split]
             for name, count in other.missing[split].items():

@@ -66,14 +66,25 @@ def lite_files(
 
 
 def label_of(transform_graph: Path, evaluation: Path) -> dict[str, Any]:
-    """Return what clients are told of the label: `{name, task, classes, threshold}`.
+    """Return what clients are told beyond a model's signature: `{name, task, classes, threshold, dates}`.
 
     `threshold` is the score from which the gates called a row positive (multilabel: one a class); null where
-    the largest score decides.
+    the largest score decides. `dates`, where there are any, are the columns of dates and their form, "" for
+    ISO 8601.
     """
+    dates = _dates(transform_graph / "headrace" / "preprocessing.json")
     label: dict[str, Any] = _read_json(transform_graph / "headrace" / "features.json")["label"]
     judged = _read_json(evaluation / "evaluation.json")
-    return label | {"threshold": judged.get("label_thresholds") or judged.get("threshold")}
+    told = label | {"threshold": judged.get("label_thresholds") or judged.get("threshold")}
+    return told | ({"dates": dates} if dates else {})
+
+
+def _dates(sidecar: Path) -> dict[str, str]:
+    """Return column -> form of the dates that a sidecar reads; none where there is no sidecar."""
+    if not sidecar.is_file():
+        return {}
+    outputs = _read_json(sidecar)["outputs"]
+    return {one["column"]: one.get("format", "") for one in outputs if one["op"].startswith("date_")}
 
 
 def _lite_golden(golden: Path, infra: Path) -> dict[str, Any]:

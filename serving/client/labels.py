@@ -36,6 +36,11 @@ class Labels:
     source: str = "labels.json"
     threshold: Threshold = None
 
+    @property
+    def dates(self) -> Mapping[str, str]:
+        """Column of dates -> their form, "" for ISO 8601, as far as it is known."""
+        return dict((self.label or {}).get("dates") or {})
+
     def predictions(self, outputs: Mapping[str, Array], version: int | None) -> Predictions:
         """Return outputs as results.
 
@@ -106,7 +111,8 @@ def read_labels(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"labels must be a labels.json. Received: {error} ({path})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"labels must be a labels.json. Received: {path} ({reason})") from error
     return _valid(found, str(path)), path.name
 
 

@@ -56,6 +56,11 @@ class LiteClient:
         self._options = RowOptions(batch_rows)
         self._lock = threading.Lock()
 
+    @property
+    def dates(self) -> Mapping[str, str]:
+        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
+        return self._labels.dates
+
     def columns(self) -> dict[str, str]:
         """Return column -> `int`, `float`, `string`, `floats` or `image`."""
         return dict(self._model.preprocessor.columns)

@@ -97,6 +97,11 @@ class _Remote:
         self._labels = Labels(found, source, threshold)
         self._known: ModelSignature | None = None
 
+    @property
+    def dates(self) -> Mapping[str, str]:
+        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
+        return self._labels.dates
+
     def _request(
         self, rows: Any, signature: ModelSignature, ignore_unknown: bool, complete: bool
     ) -> TensorRequest:

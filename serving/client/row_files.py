@@ -106,7 +106,8 @@ def read_blocks(path: str, kinds: Mapping[str, str], options: ReadOptions) -> It
     try:
         yield from read(path, kinds, options)
     except (OSError, EOFError) as error:
-        raise ConfigError(f"rows must be a readable file. Received: {error} ({path})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"rows must be a readable file. Received: {path} ({reason})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"text must be UTF-8. Received: {error.reason} ({path})") from error
 

@@ -62,6 +62,11 @@ class SavedModelClient:
             )
         self._signature = _described(self._model.signatures[signature], signature, self.version or 0)
 
+    @property
+    def dates(self) -> Mapping[str, str]:
+        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
+        return self._labels.dates
+
     def columns(self) -> dict[str, str]:
         """Return column -> `int`, `float`, `string` or `floats`."""
         return column_kinds(self._signature)

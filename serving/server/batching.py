@@ -42,6 +42,8 @@ class Limits:
 
     Attributes:
         max_rows: Most rows in one run, >= 1.
+        max_run_s: Rows that would take longer wait for the next run, > 0: everybody in a run waits for its
+            end, and so do those that come after it.
         max_queued: Most requests that wait, of one signature; more are refused at once.
         max_wait_s: Most seconds that the queue may take to empty, by what runs took; longer is refused.
         in_flight: Runs of one signature at the same time, >= 1.
@@ -53,6 +55,7 @@ class Limits:
     """
 
     max_rows: int = 512
+    max_run_s: float = 0.05
     max_queued: int = 2048
     max_wait_s: float = 5.0
     in_flight: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))
@@ -277,6 +280,9 @@ class Adaptive(Batcher):
     def _take(self) -> tuple[list[Task], int]:
         tasks: list[Task] = []
         rows = 0
+        most = self._limits.max_rows
+        if self._row_s:
+            most = min(most, int(self._limits.max_run_s / self._row_s))
         while self._queue:
             task = self._queue[0]
             if task.dead():
@@ -287,7 +293,7 @@ class Adaptive(Batcher):
                 and task.rows
                 and tasks[0].rows
                 and task.shapes == tasks[0].shapes
-                and rows + task.rows <= self._limits.max_rows
+                and rows + task.rows <= most
             ):
                 break
             self._pop()

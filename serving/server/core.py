@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from . import inference
+from .admission import Admission, AdmissionSettings
 from .batching import Adaptive, Batcher, Limits
 from .batching_parameters import BatchingParameters
 from .dynamic_batching import Dynamic
@@ -27,7 +27,6 @@ __all__ = ["Answer", "Core", "Settings"]
 Array = np.ndarray[Any, Any]
 
 _MOST_BATCHERS = 64
-_SMOOTHING = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,7 @@ class Settings:
         check_method_name: Whether a signature answers only the API that its method name says.
         labels_for_unavailable: Whether a new label may name a version that is not loaded yet.
         warmup_iterations: How often each warm-up request is run, >= 1.
-        max_in_flight: Most computations that are read, wait or run at the same time, over all models and
-            doors, >= 1; more are refused before they are read.
-        busy_in_flight: From so many on, more are refused if they would take longer than `busy_s`: a queue
-            that grows any longer would only make everyone wait.
-        busy_s: Seconds that answers may take, as foreseen from the last ones, > 0.
+        admission: How many computations are taken on at once.
         rehearse_loads: Whether a version is loaded in a process of its own before it is loaded here, where
             another version of its model is served.
     """
@@ -66,9 +61,7 @@ class Settings:
     check_method_name: bool = False
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1
-    max_in_flight: int = 1024
-    busy_in_flight: int = 48
-    busy_s: float = 0.1
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     rehearse_loads: bool = False
 
 
@@ -90,6 +83,10 @@ class Core:
 
     Args:
         settings: How models are loaded and run.
+
+    Attributes:
+        settings: The same.
+        admission: What doors ask before they read a computation.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -101,8 +98,7 @@ class Core:
         workers = batching.num_batch_threads if batching else self.settings.run_threads
         self._threads = ThreadPoolExecutor(workers or self.settings.limits.in_flight, "run")
         self._reloading = asyncio.Lock()
-        self._in_flight = 0
-        self._share_s = 0.0
+        self.admission = Admission(self.settings.admission)
 
     @property
     def manager(self) -> Manager:
@@ -131,31 +127,6 @@ class Core:
     def ready(self) -> bool:
         """Whether every configured model has a version that answers."""
         return self._manager.ready()
-
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count a computation while its request is read and answered; doors enter it before they parse.
-
-        Raises:
-            ServingError: UNAVAILABLE, if there are too many already: what is refused unread costs next to
-                nothing, so that the accepted ones keep their time.
-        """
-        limit = self.settings.max_in_flight
-        if self._in_flight * self._share_s > self.settings.busy_s:
-            limit = min(limit, self.settings.busy_in_flight)
-        if self._in_flight >= limit:
-            raise ServingError(
-                Code.UNAVAILABLE,
-                f"the server must not take on more than {limit} requests at once. Received: one more",
-            )
-        self._in_flight += 1
-        start, beside = time.monotonic(), self._in_flight
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            # Little's law: what a request takes, by those that are there with it, is what each adds.
-            self._share_s += _SMOOTHING * ((time.monotonic() - start) / beside - self._share_s)
 
     def resolve(self, spec: ModelSpec) -> Lease:
         """Hold the version that `spec` names while it is in use.

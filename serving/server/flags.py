@@ -93,7 +93,7 @@ FLAGS: tuple[Flag, ...] = (
     _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
     _own("run_threads", "int", 0, "Runs at the same time; 0: one for each core."),
     _own("max_in_flight", "int", 1024, "Requests taken on at once; more get 503 or UNAVAILABLE."),
-    _own("busy_in_flight", "int", 48, "The same while answers take longer than 0.1 s."),
+    _own("busy_in_flight", "int", 32, "The same while more would take longer than 0.1 s."),
     _own("drain_delay_seconds", "float", 0.0, "Seconds between not ready and closing, on SIGTERM."),
     _own("drain_seconds", "float", 30.0, "Seconds that requests in flight are given then."),
     _void("enable_model_warmup", "bool", True, "a version always has to answer before it is served"),

@@ -45,6 +45,7 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _SIGNATURE_DEF = "signature_def"
 _TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 _REQUEST_ID = "x-request-id"
+_LOADS = "/tensorflow/cc/saved_model/load_attempt_count"
 _APIS = {
     "_predict": "Predict",
     "_classify": "Classify",
@@ -192,7 +193,7 @@ class GrpcDoor:
         """Return the handler of one method: admit, parse, answer, serialize, and tell what happened."""
         api = _APIS[answer.__name__]
         parse = kind.FromString
-        admitted = self._core.admitted if api in _COMPUTATIONS else contextlib.nullcontext
+        admitted = self._core.admission.entered if api in _COMPUTATIONS else contextlib.nullcontext
 
         async def handle(wire: bytes, context: Any) -> bytes:
             start = time.perf_counter()
@@ -316,9 +317,13 @@ class GrpcDoor:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                 "currently supported",
             )
+        before = self._core.manager.loads.total
         await self._core.reload(request.config)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
+        for name in sorted(set(request.metric_names)):  # of the counters that a reload moves this one is here
+            more = self._core.manager.loads.total - before if name == _LOADS else 0
+            response.metric.add(name=name, int64_value_increase=more)
         return response, ModelSpec("")
 
 

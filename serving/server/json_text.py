@@ -7,6 +7,7 @@ by the standard library, or by the slow parser here, which finds the place and t
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ _ESCAPES = {0x22: '"', 0x5C: "\\", 0x2F: "/", 0x62: "\b", 0x66: "\f", 0x6E: "\n"
 def parse(body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`; bytes of strings that are no UTF-8 come as surrogate escapes.
 
-    Of members of a request with the same name the first one counts.
+    Of members of a request with the same name the first one counts, and of columns of a row.
 
     Raises:
         ServingError: INVALID_ARGUMENT, if it is no JSON, or no object.
@@ -60,7 +61,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise ServingError(Code.INVALID_ARGUMENT, "JSON Parse error: The document is empty")
     try:
         document = orjson.loads(body)
-        if _repeats(body):
+        if _repeats(body) or _repeats_columns(body, document):
             document = _again(body)
     except orjson.JSONDecodeError:
         document = _again(body.removeprefix(_BOM))
@@ -119,23 +120,46 @@ def _again(body: bytes) -> Any:
             return _Parser(body).document()
         raise _fault("The surrogate pair in string is invalid.", paired.end())
     try:
-        return json.loads(
-            body.decode("utf-8", "surrogateescape"),
-            parse_int=_integer,
-            parse_float=_finite,
-            object_pairs_hook=_first_of_each if _repeats(body) else None,
-        )
+        if _repeats(body):
+            return _loaded(body, _first_of_each)
+        document = _loaded(body, None)
+        return _loaded(body, _first_of_each) if _repeats_columns(body, document) else document
     except (json.JSONDecodeError, RecursionError, ServingError) as error:
         if small:
             return _Parser(body).document()
         raise _as_fault(error) from error
 
 
+def _loaded(body: bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:
+    return json.loads(
+        body.decode("utf-8", "surrogateescape"),
+        parse_int=_integer,
+        parse_float=_finite,
+        object_pairs_hook=hook,
+    )
+
+
 def _repeats(body: bytes) -> bool:
     return any(body.count(name) > 1 for name in _MEMBERS)
 
 
+def _repeats_columns(body: bytes, document: Any) -> bool:
+    """Tell whether a row or the columns may have a name twice, of which orjson keeps the last."""
+    if not isinstance(document, dict):
+        return False
+    found = document.get("instances", document.get("inputs"))
+    rows = found if isinstance(found, list) else [found]
+    if not rows or type(rows[0]) is not dict:
+        return False
+    names = len(document) + sum(len(row) for row in rows if type(row) is dict)
+    if body.count(b":") == names or (body.count(b'":') == names and b'" :' not in body):
+        return False  # the common cases cost no more than this
+    return any(body.count(b'"%b"' % name.encode("utf-8", "surrogatepass")) > len(rows) for name in rows[0])
+
+
 def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > 1 and all(name == "b64" for name, _ in pairs):
+        return {"b64": None}  # with two members it is no binary value
     return dict(reversed(pairs))
 
 

@@ -8,9 +8,14 @@ _MOST_PATHS = 1000
 
 
 class LoadCounts:
-    """How often versions were loaded, and how long it took; of the last thousand folders."""
+    """How often versions were loaded, and how long it took; of the last thousand folders.
+
+    Attributes:
+        total: Loads of all folders.
+    """
 
     def __init__(self) -> None:
+        self.total = 0
         self._attempts: dict[str, dict[str, int]] = {}
         self._micros: dict[str, int] = {}
 
@@ -25,6 +30,7 @@ class LoadCounts:
             oldest = next(iter(self._attempts))
             del self._attempts[oldest]
             self._micros.pop(oldest, None)
+        self.total += 1
         status = "fail" if seconds is None else "success"
         counts = self._attempts.setdefault(path, {})
         counts[status] = counts.get(status, 0) + 1

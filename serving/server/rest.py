@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ from .http_protocol import HttpServer
 from .json_examples import example_messages, merged_examples, write_classes, write_values
 from .json_tensors import predict_inputs, predict_request, write_outputs
 from .model_spec import ModelSpec
+from .refusal import Head
 from .rest_bodies import BodyRefused, Room, pack, read, takes_gzip, unpack
 
 __all__ = ["RestDoor", "RestSettings"]
@@ -127,6 +129,8 @@ class RestDoor:
         # Bodies are unpacked here, where their size can be bounded and faults have a JSON answer.
         self._server = HttpServer(
             self._handle,
+            refuse=self._refuse,
+            full=self._core.admission.full,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -168,7 +172,7 @@ class RestDoor:
                 _check_origin(request)
                 answer = b""
             elif request.method == "POST":
-                with self._core.admitted(), self._held() as hold:
+                with self._core.admission.entered(), self._held() as hold:
                     body = await hold(request)
                     answer = await self._answer(request.method, path, body, outcome)
             else:
@@ -187,13 +191,31 @@ class RestDoor:
         if isinstance(failure, BodyRefused):
             response.force_close()
         if self._listeners and (outcome.api or _API.fullmatch(path)):
-            self._tell(request, start, outcome, failure, request_id, len(body), len(answer))
+            self._tell(request.remote or "", start, outcome, failure, request_id, len(body), len(answer))
         return response
 
+    def _refuse(self, head: Head, peer: str) -> bytes | None:
+        """Return the whole answer to a computation that is refused unread, as `_handle` would give it."""
+        if not _API.fullmatch(head.path.partition("?")[0]) or head.body > self._settings.max_body_bytes:
+            return None
+        failure = self._core.admission.refused()
+        answer = _error(failure.message)
+        request_id = head.request_id or self._new_id()
+        if self._listeners:
+            self._tell(peer, time.perf_counter(), _Outcome(), failure, request_id, 0, len(answer))
+        fields = {**self._fields(_JSON), "Content-Length": len(answer), _REQUEST_ID: request_id}
+        fields["Date"] = formatdate(usegmt=True)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (lines.encode("ascii"), answer)
+
+    def _fields(self, kind: str) -> dict[str, Any]:
+        fields: dict[str, Any] = dict(_CORS) if self._settings.cors else {}
+        fields["Content-Type"] = kind
+        fields["Server"] = "headrace"
+        return fields
+
     def _response(self, request: web.BaseRequest, status: int, kind: str, answer: bytes) -> web.Response:
-        headers = dict(_CORS) if self._settings.cors else {}
-        headers["Content-Type"] = kind
-        headers["Server"] = "headrace"
+        headers = self._fields(kind)
         if len(answer) >= self._settings.gzip_from_bytes:
             headers["Vary"] = "Accept-Encoding"
             if takes_gzip(request.headers.get("Accept-Encoding", "")):
@@ -205,6 +227,9 @@ class RestDoor:
         given = request.headers.get(_REQUEST_ID)
         if given and _VISIBLE.fullmatch(given):
             return given
+        return self._new_id()
+
+    def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
 
     @contextmanager
@@ -320,7 +345,7 @@ class RestDoor:
 
     def _tell(
         self,
-        request: web.BaseRequest,
+        peer: str,
         start: float,
         outcome: _Outcome,
         failure: ServingError | None,
@@ -335,7 +360,7 @@ class RestDoor:
             Code.OK if failure is None else failure.code,
             "" if failure is None else failure.message,
             time.perf_counter() - start,
-            request.remote or "",
+            peer,
             request_id,
             request_bytes,
             0 if failure else response_bytes,

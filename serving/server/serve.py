@@ -9,6 +9,7 @@ from headrace.data.errors import ConfigError
 
 from .access_log import AccessLog
 from .addresses import read_addresses
+from .admission import AdmissionSettings
 from .batching_parameters import BatchingParameters, parse_batching_parameters
 from .core import Core, Settings
 from .events import Listener
@@ -145,8 +146,7 @@ def _core(flags: FlagValues) -> Settings:
         check_method_name=flags["enable_signature_method_name_check"],
         labels_for_unavailable=flags["allow_version_labels_for_unavailable_models"],
         rehearse_loads=flags["rehearse_loads"],
-        max_in_flight=max(1, flags["max_in_flight"]),
-        busy_in_flight=max(1, flags["busy_in_flight"]),
+        admission=AdmissionSettings(max(1, flags["max_in_flight"]), max(1, flags["busy_in_flight"])),
         warmup_iterations=max(1, flags["num_request_iterations_for_warmup"]),
     )
 

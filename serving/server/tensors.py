@@ -128,9 +128,11 @@ def fill(proto: Any, array: Array, *, as_content: bool = False) -> None:
     if number is None:
         raise TensorError(f"an output must have a type that TensorProto can hold. Received: {array.dtype}")
     proto.dtype = number
-    dims = proto.tensor_shape.dim
+    shape = proto.tensor_shape
     for size in array.shape:
-        dims.add().size = size
+        shape.dim.add().size = size
+    if not array.ndim:
+        shape.SetInParent()  # a scalar has a shape, too
     if number == types_pb2.DT_STRING:
         proto.string_val.extend(array.ravel().tolist())
         return

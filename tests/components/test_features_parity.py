@@ -1,5 +1,6 @@
 """The TensorFlow graph and the numpy sidecar on rows that are meant to tell them apart."""
 
+import datetime
 import random
 from typing import Any
 
@@ -121,6 +122,21 @@ def test_rows_and_columns_are_the_same(pair: tuple[FittedTransform, Preprocessor
     for name, expected in sidecar.transform(rows).items():
         np.testing.assert_array_equal(by_column[name], expected)
         np.testing.assert_array_equal(by_array[name], expected)
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%Y%m%d", "on %m-%d-%Y (%H.%M)"])
+def test_dates_in_another_form_agree_with_the_graph_and_the_calendar(form: str) -> None:
+    days = [
+        datetime.datetime(2023, 12, 30, 22, 58) + datetime.timedelta(hours=7 * step) for step in range(300)
+    ]
+    texts = [day.strftime(form) for day in days] + [day.strftime(form).replace("0", "") for day in days]
+    texts += ["", "2024-02-29", "30/02/2024", "20240230", "on 2-30-2024 (1.1)"]
+    found = parse_dates(tf.constant(texts), form)
+    for part in DATE_PARTS:
+        assert found[part].numpy().tolist() == date_part(texts, part, form).tolist(), part
+    months = date_part(texts[: len(days)], "month", form).tolist()
+    assert months == [day.month for day in days]
+    assert date_part(texts[-5:], "day", form).tolist() == [0] * 5
 
 
 def test_dates_agree_with_the_graph() -> None:

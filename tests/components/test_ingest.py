@@ -15,10 +15,14 @@ from pydantic import TypeAdapter
 from headrace.components.features.columns import column_usages
 from headrace.components.features.config import FeaturesConfig
 from headrace.components.ingest import shuffle
+from headrace.components.ingest.dates import DateTally
 from headrace.components.ingest.run import run
 from headrace.components.node import NodeContext
+from headrace.data.columns import plan_columns
+from headrace.data.config import DataConfig
 from headrace.data.errors import ConfigError, DataRejected, EnvironmentProblem
 from headrace.data.readers import csv as csv_reader
+from headrace.data.readers.block import Block
 
 FEATURES = {
     "n": {"kind": "numeric"},
@@ -389,3 +393,49 @@ def test_disk_full_leaves_nothing(csv_path, tmp_path, monkeypatch):
     assert "free disk space" in caught.value.hint
     assert os.listdir(ctx.outputs["examples"]) == []
     assert os.listdir(ctx.temp_dir) == []
+
+
+def dated(path: Path, texts: list[str], **feature: str) -> dict:
+    """Write rows with these dates, and return a config of a feature that reads them."""
+    rows = frame(len(texts))
+    rows["when"] = texts
+    rows.to_csv(path, index=False)
+    return {"features": {"n": {"kind": "numeric"}, "when": {"kind": "date", **feature}}}
+
+
+def test_texts_that_are_no_dates_are_refused_and_counted(tmp_path, monkeypatch):
+    # Small blocks: the count is of all of them.
+    monkeypatch.setattr(csv_reader, "BLOCK_BYTES", 2000)
+    texts = ["2024-12-31"] * 500
+    texts[7] = texts[8] = texts[490] = "31/12/2024"
+    features = dated(tmp_path / "a.csv", texts)
+    ctx = context(tmp_path, tmp_path / "a.csv", **features)
+    message = (
+        r"column 'when' is read as a date, written in ISO 8601, as 2024-12-31 or 2024-12-31T23:59. "
+        r"Received: '31/12/2024' and 2 more texts \(row 8, line 9 of .*a.csv\)"
+    )
+    with pytest.raises(DataRejected, match=message) as caught:
+        run(ctx)
+    assert 'say `format: "%d/%m/%Y"` in the feature' in caught.value.hint
+    assert os.listdir(ctx.outputs["examples"]) == []
+
+
+def test_dates_are_taken_in_the_form_that_the_feature_names(tmp_path):
+    texts = [f"{1 + day % 28}/12/2024" for day in range(500)]
+    features = dated(tmp_path / "a.csv", texts, format="%d/%m/%Y")
+    assert run(context(tmp_path, tmp_path / "a.csv", **features)).finding.startswith("500 rows: ")
+    features = dated(tmp_path / "b.csv", [*texts[:-1], "2024-12-31"], format="%d/%m/%Y")
+    with pytest.raises(DataRejected, match=r"written as '%d/%m/%Y'. Received: '2024-12-31' \(row 500, "):
+        run(context(tmp_path, tmp_path / "b.csv", **features))
+
+
+def test_dates_are_counted_across_stretches_of_the_data(csv_path):
+    plan = plan_columns(DataConfig(path=str(csv_path), label="y"), [("day", "date")])
+    tallies = []
+    for first_row, texts in ((1, ["2024-12-31", "x"]), (3, ["y", "2024-02-30", None])):
+        tallies.append(DateTally())
+        batch = pa.record_batch({"day": pa.array(texts, pa.string())})
+        tallies[-1].add(Block("a.csv", first_row, batch), plan)
+    tallies[0].merge(tallies[1])
+    with pytest.raises(DataRejected, match=r"Received: 'x' and 2 more texts \(row 2 of a.csv\)"):
+        tallies[0].check()

@@ -36,7 +36,9 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
     put("infra/golden_raw.json", {"inputs": rows, "outputs": {"scores": [[0.25, 0.75]]}})
     put("examples/ingest.json", {"sha256": "d9"})
     put("infra/warmup/tf_serving_warmup_requests", b"warm")
-    put("transform_graph/headrace/preprocessing.json", {"features": []})
+    date = {"op": "date_cycle", "column": "day", "part": "month"}
+    outputs = [date, {"op": "number", "column": "n"}, {**date, "column": "end", "format": "%d/%m/%Y"}]
+    put("transform_graph/headrace/preprocessing.json", {"outputs": outputs})
     label = {"name": "late", "task": "binary", "classes": ["0", "1"]}
     put("transform_graph/headrace/features.json", {"label": label})
     put("evaluation/evaluation.json", {"threshold": 0.3})
@@ -92,7 +94,8 @@ def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: st
         "transformed": {"month": [[1.0]]},
         "outputs": {"scores": [[0.25, 0.75]]},
     }
-    told = {"name": "late", "task": "binary", "classes": ["0", "1"], "threshold": 0.3}
+    dates = {"day": "", "end": "%d/%m/%Y"}
+    told = {"name": "late", "task": "binary", "classes": ["0", "1"], "threshold": 0.3, "dates": dates}
     assert json.loads((lite / "labels.json").read_text()) == told
     assert json.loads((root / "assets.extra/labels.json").read_text()) == told
     manifest = read_manifest(root)

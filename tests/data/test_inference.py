@@ -12,6 +12,7 @@ import yaml
 
 from headrace.components.features.columns import column_usages
 from headrace.components.features.plan import plan_outputs
+from headrace.data import inference
 from headrace.data.columns import plan_columns
 from headrace.data.errors import ConfigError
 from headrace.data.inference import infer_config
@@ -279,3 +280,84 @@ def test_many_rows_are_trained_on_as_they_are(inferred, frame, tmp_path):
     config = parse_config(infer(tmp_path / "a.csv", "bought")[0])
     assert (config.training.epochs, config.training.batch_size) == (20, 32)
     assert config.push.lite == "tflite_int8"
+
+
+def with_cells(frame: pd.DataFrame, folder: Path, cells: dict[str, dict[int, str]]) -> Path:
+    """Write the frame with other texts in some cells."""
+    changed = frame.astype(dict.fromkeys(cells, object))
+    for name, texts in cells.items():
+        for row, text in texts.items():
+            changed.loc[row, name] = text
+    path = folder / "odd.csv"
+    changed.to_csv(path, index=False)
+    return path
+
+
+def test_a_few_bad_cells_change_no_kind_and_are_named(frame, inferred, tmp_path):
+    path = with_cells(frame, tmp_path, {"level": {10: "1.2.3", 70: "1.2.3"}, "when": {5: "2025-02-30"}})
+    found = inference.infer(str(path), "bought")
+    raw = yaml.safe_load(found.text)
+    assert raw["features"] == inferred[1]["features"]
+    assert raw["data"]["split"]["method"] == "time"
+    # The header is line 1, and so the frame's row 0 is line 2.
+    assert found.notes == (
+        "column 'when': ingest will refuse 1 value: '2025-02-30' (row 6, line 7 of odd.csv); correct the "
+        "data, or, if it means missing, list the text in `data.csv.null_values`",
+        "column 'level': ingest will refuse 2 values: '1.2.3' (2 times, first row 11, line 12 of odd.csv); "
+        "correct the data, or, if it means missing, list the text in `data.csv.null_values`",
+    )
+    assert (
+        "    # Ingest will refuse 2 values: '1.2.3' (2 times, first row 11, line 12 of odd.csv)."
+        in found.text
+    )
+
+
+def test_more_bad_cells_than_one_in_a_hundred_change_the_kind(frame, tmp_path):
+    odd = dict.fromkeys(range(ROWS // 100 + 1), "bad")
+    found = inference.infer(str(with_cells(frame, tmp_path, {"level": odd})), "bought")
+    assert found.notes == ()
+    assert yaml.safe_load(found.text)["features"].get("level", {"kind": ""})["kind"] != "numeric"
+
+
+def test_a_class_that_is_rare_is_a_class(frame, tmp_path):
+    found = inference.infer(str(with_cells(frame, tmp_path, {"rating": {3: "none at all"}})), "rating")
+    assert found.notes == ()
+    assert yaml.safe_load(found.text)["data"]["task"] == "multiclass"
+    assert "6 classes" in found.text
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m-%d-%Y", "%d.%m.%Y %H:%M"])
+def test_dates_in_another_form_are_dates(frame, tmp_path, form):
+    path = tmp_path / "dates.csv"
+    days = pd.to_datetime(frame["when"]).dt.strftime(form)
+    frame.assign(when=days.where(frame.index != 9, "someday")).to_csv(path, index=False)
+    found = inference.infer(str(path), "bought")
+    raw = yaml.safe_load(found.text)
+    assert raw["features"]["when"]["kind"] == "date"
+    assert raw["features"]["when"]["format"] == form
+    assert raw["data"]["split"]["method"] == "hash"
+    assert f'holds dates, written "{form}" where a split by time needs ISO 8601' in found.notes[0]
+    assert "'someday' (row 10, line 11 of dates.csv)" in found.notes[1]
+
+
+def test_dates_that_are_missing_are_why_there_is_no_split_by_time(frame, tmp_path):
+    path = with_cells(frame, tmp_path, {"when": {4: ""}})
+    (note,) = inference.infer(str(path), "bought").notes
+    assert note == (
+        "column 'when' holds dates, but 1 rows lack one: the rows are split at random instead of by time"
+    )
+
+
+def test_the_path_stays_as_it_was_written(frame, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "project").mkdir()
+    frame.to_csv(tmp_path / "data" / "a.csv", index=False)
+    monkeypatch.chdir(tmp_path / "project")
+
+    def written(path: str, folder: Path) -> str:
+        return str(yaml.safe_load(infer_config(path, "bought", config_folder=str(folder)))["data"]["path"])
+
+    assert written("../data/a.csv", tmp_path / "project") == "../data/a.csv"
+    assert written("../data/a.csv", tmp_path) == "data/a.csv"
+    assert written(str(tmp_path / "data/a.csv"), tmp_path) == "data/a.csv"
+    assert written(str(tmp_path / "data/a.csv"), tmp_path / "project") == str(tmp_path / "data/a.csv")

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from headrace.components.features.columns import column_usages
+from headrace.data import inference
 from headrace.data.columns import plan_columns
 from headrace.data.errors import ConfigError
 from headrace.data.inference import infer_config
@@ -59,6 +60,33 @@ def test_a_folder_of_class_folders(tmp_path, mode, size, expected):
     assert "12 pictures, 3 classes" in text
     with pytest.raises(ConfigError, match=r"needs a name of its own\. Received: 'path'"):
         infer_config(str(tmp_path), "path")
+
+
+@pytest.mark.parametrize(
+    ("broken", "allowed", "words"),
+    [
+        (0, 0.01, ()),
+        (
+            3,
+            0.05,
+            ("3 of 100 pictures", "a/0.png", "(not a JPEG or PNG file)", "`data.max_corrupt_share: 0.05`"),
+        ),
+        (20, 0.01, ("20 of 100 pictures", "and 17 more", "the data gate will close")),
+    ],
+)
+def test_corrupt_pictures_are_listed_and_a_few_are_allowed(tmp_path, broken, allowed, words):
+    for index in range(100):
+        path = tmp_path / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"junk" if index < broken else picture())
+    found = inference.infer(str(tmp_path), "kind")
+    config = parse_config(yaml.safe_load(found.text))
+    assert config.data.max_corrupt_share == allowed
+    assert all(word in "".join(found.notes) for word in words)
+    assert len(found.notes) == (1 if broken else 0)
+    # Of 20 test rows 14.5 are right by luck in one of forty tries: 0.5 + 2 * sqrt(0.25 / 20).
+    assert config.gates.quality[-1].min == pytest.approx(0.724, abs=1e-9)
+    assert config.training.learning_rate == 0.001
 
 
 def test_pictures_named_in_text_and_held_in_parquet(tmp_path):

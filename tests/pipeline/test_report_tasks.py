@@ -171,6 +171,20 @@ def test_pictures_come_from_nowhere_else() -> None:
     assert "<script>alert" not in text
 
 
+def test_series_that_no_line_shows_are_named() -> None:
+    held = report_tasks.mistakes("multiclass", "series")
+    first = next(name for name, kind in held["columns"].items() if kind == "series")
+    names = [f"c{number:02}" for number in range(14)]
+    held["columns"] = dict.fromkeys(names[:12], "series")
+    for row in held["rows"]:
+        row["values"] = dict.fromkeys(names[:12], row["values"][first])
+    columns = [{"name": name, "type": "floats"} for name in names]
+    found = mistakes(collect({}, {"mistakes": held, "ingest": {"columns": columns}}))
+    assert found is not None
+    assert [name for name, _, _ in found["legend"]] == names[:8]
+    assert found["left_out"] == ", ".join(names[8:])
+
+
 def test_no_mistakes_no_section() -> None:
     assert mistakes(collect({}, {"mistakes": {"total": 0, "columns": {}, "rows": []}})) is None
     assert mistakes(collect({}, {})) is None

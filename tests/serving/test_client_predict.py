@@ -210,6 +210,25 @@ def test_what_cannot_be_read_is_named_and_leaves_nothing(
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("form", "good", "bad"), [("", "2024-12-31", "31/12/2024"), ("%d/%m/%Y", "31/12/2024", "2024-12-31")]
+)
+def test_a_text_that_is_no_date_is_named_by_its_line(
+    served: Served, folder: Path, form: str, good: str, bad: str
+) -> None:
+    label = json.loads((served.root / "shop/1/assets.extra/labels.json").read_text())
+    (folder / "labels.json").write_text(json.dumps({**label, "dates": {"name": form}}))
+    (folder / "a.jsonl").write_text(f'{{"price": 1, "name": "{good}"}}\n{{"price": 2}}\n')
+    (folder / "a.csv").write_text(f"price,name\n1,{good}\n2,\n")
+    for name, line in (("a.jsonl", '{"name": "BAD"}\n'), ("a.csv", "3,BAD\n")):
+        predict(served, input=name, labels="labels.json", output="out.csv")
+        place = {"a.jsonl": 3, "a.csv": 4}[name]
+        with (folder / name).open("a") as stream:
+            stream.write(line.replace("BAD", bad))
+        with pytest.raises(InvalidRow, match=rf"Received: '{bad}' \(line {place} of {name}, column 'name'\)"):
+            predict(served, input=name, labels="labels.json", output="out.csv")
+
+
 def test_an_error_late_in_a_file_leaves_the_old_result(
     served: Served, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

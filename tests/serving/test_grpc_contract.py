@@ -651,6 +651,22 @@ def test_a_reload_takes_lists_only(models, custom):
     )
 
 
+def test_a_reload_tells_how_counters_grew(tmp_path: Path):
+    saved_models.half_plus_two(tmp_path / "hpt" / "1")
+    request = model_management_pb2.ReloadConfigRequest()
+    loads = "/tensorflow/cc/saved_model/load_attempt_count"
+    request.metric_names.extend([loads, "/no/such/counter"])
+    entry = request.config.model_config_list.config.add(name="hpt", model_platform="tensorflow")
+    entry.base_path = str(tmp_path / "hpt")
+    with running(RunSettings()) as found, found.channel() as channel:
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        for more in (1, 0):
+            answer = models.HandleReloadConfigRequest(request, timeout=60)
+            assert answer.status.error_code == 0
+            grown = {metric.name: metric.int64_value_increase for metric in answer.metric}
+            assert grown == {loads: more, "/no/such/counter": 0}
+
+
 # Health and reflection
 
 

@@ -107,7 +107,7 @@ def test_unknown_words_are_hashed(sidecar: Preprocessor) -> None:
         ([{"n": 1.5}], r"'n' must be an integer\. Received: 1.5"),
         ([{"n": float("inf")}], r"must be an integer\. Received: inf"),
         ([{"n": 2**63}], r"must fit in 64 bits\. Received: 9223372036854775808, .*row 0"),
-        ([{}, {"s": 1.5}], r"'s' must be text .* Received: 1.5, of type float \(row 1"),
+        ([{}, {"s": 1.5}], r"'s' must be text, .* Received: 1.5, of type float \(row 1"),
         ([{"s": ["a"]}], r"must be text"),
         ([{"s": True}], r"must be text"),
         ([{"x": 1}, {"X": 1}], r"that the model reads\. Received: 'X' \(row 1, column 'X'\)"),

@@ -241,6 +241,37 @@ def test_the_first_of_two_equal_names_counts(rest):
     assert rest.predict("mirror", body).json == {"outputs": 7}
 
 
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ('{"instances": [{"x": 1, "x": 5}]}', {"predictions": [1.0]}),
+        ('{"instances": [{"x": 1}, {"x": 2, "x": 5}]}', {"predictions": [1.0, 2.0]}),
+        ('{"instances": [{"x" : 1, "x" : 5}]}', {"predictions": [1.0]}),
+        ('{"instances": [{"x": Infinity, "x": 5}, {"x": 2}]}', {"predictions": [float("inf"), 2.0]}),
+        ('{"inputs": {"x": [1], "x": [5]}}', {"outputs": [1.0]}),
+        ('{"signature_name": "string", "instances": [{"x": "a:x", "x": "b"}]}', {"predictions": ["a:x"]}),
+        ('{"signature_name": "string", "instances": [{"x": "x"}]}', {"predictions": ["x"]}),
+    ],
+)
+def test_the_first_of_two_equal_columns_counts(rest, body, answer):
+    assert rest.predict("mirror", body).json == answer
+
+
+def test_a_binary_value_that_is_given_twice_is_none(rest):
+    body = '{"signature_name": "string", "instances": [{"b64": "aGVsbG8=", "b64": "d29ybGQ="}]}'
+    reply = rest.predict("mirror", body)
+    assert (reply.status, reply.error) == (
+        400,
+        "Failed to process element: 0 key: b64 of 'instances' list. Error: INVALID_ARGUMENT: JSON object: "
+        "does not have named input: b64",
+    )
+
+
+def test_the_last_of_two_equal_features_counts(rest):
+    body = '{"signature_name": "values", "examples": [{"x": 80.0, "x": 2.0}]}'
+    assert rest.post("/v1/models/mirror:regress", body).json == {"results": [2.0]}
+
+
 @pytest.mark.parametrize("depth", [200, 1000, 100_000])
 @pytest.mark.parametrize("ends", [("[", "]"), ('{"a":', "}")])
 def test_deep_nesting_is_refused(rest, depth, ends):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.serving.server import http_protocol
+from headrace.serving.server.admission import AdmissionSettings
 from headrace.serving.server.core import Settings
 from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.rest import RestDoor, RestSettings
@@ -295,7 +296,7 @@ def test_idle_connections_do_not_hold_up_the_end(zoo):
 def test_more_than_it_may_take_on_is_refused_and_the_rest_answered(zoo):
     settings = RunSettings(
         entries=(ModelEntry("zoo", str(zoo)),),
-        core=Settings(max_in_flight=4),
+        core=Settings(admission=AdmissionSettings(most=4)),
         doors=(lambda core, listeners: RestDoor(core, RestSettings(port=0), listeners),),
     )
     with running(settings) as server, ThreadPoolExecutor(24) as pool:

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from headrace.data.errors import EnvironmentProblem
+from headrace.serving.server.admission import AdmissionSettings
 from headrace.serving.server.core import Settings
 from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.run import RunSettings
@@ -120,7 +121,9 @@ def test_health_says_no_until_a_model_answers(zoo, tmp_path):
 
 
 def test_more_than_it_may_take_on_is_refused_unread_and_the_rest_answered(zoo):
-    settings = RunSettings(entries=(ModelEntry("zoo", str(zoo)),), core=Settings(max_in_flight=8))
+    settings = RunSettings(
+        entries=(ModelEntry("zoo", str(zoo)),), core=Settings(admission=AdmissionSettings(most=8))
+    )
 
     async def flood(address: str) -> list[grpc.StatusCode]:
         async with grpc.aio.insecure_channel(address) as channel:

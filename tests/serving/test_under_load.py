@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
@@ -21,8 +21,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from headrace.serving.server.core import Core, Settings
-from headrace.serving.server.errors import Code, ServingError
 from tests.serving import saved_models
 from tests.serving.operated import free_port
 from tests.serving.rest_calls import Rest
@@ -225,41 +223,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models") / "zoo"
     saved_models.zoo(root / "1")
     return root
-
-
-def enter(core: Core, stack: ExitStack, taken: list[None]) -> None:
-    for _ in range(100):
-        stack.enter_context(core.admitted())
-        taken.append(None)
-
-
-def refused(core: Core) -> int:
-    """Enter until the core refuses; returns how many it took on."""
-    taken: list[None] = []
-    with ExitStack() as stack, pytest.raises(ServingError, match="must not take on more than") as caught:
-        enter(core, stack, taken)
-    assert caught.value.code is Code.UNAVAILABLE
-    assert f"more than {len(taken)} requests at once. Received: one more" in caught.value.message
-    return len(taken)
-
-
-def test_a_busy_server_takes_on_no_more_than_keeps_answers_quick():
-    async def work() -> None:
-        core = Core(Settings(max_in_flight=4, busy_in_flight=2, busy_s=0.01))
-        try:
-            assert refused(core) == 4
-            for _ in range(40):
-                with core.admitted():
-                    time.sleep(0.03)
-            assert refused(core) == 2
-            for _ in range(1000):  # quick ones let more in again
-                with core.admitted():
-                    pass
-            assert refused(core) == 4
-        finally:
-            await core.close()
-
-    asyncio.run(work())
 
 
 async def storm(server: Served, requests: int) -> list[str]:

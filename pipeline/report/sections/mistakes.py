@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..charts.series import small_series
-from ..facts import Facts
+from ..facts import Facts, dig
 from ..numbers import DASH, count, finite, percent, short
 from ..table import Cell, Column, Row, Table, number
 
@@ -32,9 +32,18 @@ def mistakes(facts: Facts) -> dict[str, Any] | None:
         "order": "the largest error" if facts.task == "regression" else "the largest loss",
         "task": facts.task,
         "legend": [(name, mark, "") for name, mark in marks.items()] if len(series) > 1 else [],
+        "left_out": ", ".join(_undrawn(facts, kinds, series)) if series else "",
         "cards": [_card(row, kinds, pictures, marks) for row in rows] if drawn else [],
         "table": None if drawn else _table(rows, kinds, facts.task),
     }
+
+
+def _undrawn(facts: Facts, kinds: Mapping[str, str], drawn: Sequence[str]) -> list[str]:
+    """Return the lists of numbers that the model reads and no line shows."""
+    columns = dig(facts.evidence, "ingest", "columns") or []
+    lists = [str(column.get("name")) for column in columns if column.get("type") == "floats"]
+    known = {*lists, *(name for name, kind in kinds.items() if kind == "series")}
+    return sorted(name for name in known - {*drawn} if kinds.get(name) != "image")
 
 
 def _card(

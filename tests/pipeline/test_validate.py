@@ -1,0 +1,76 @@
+"""`headrace validate` reads the first rows: it names what ingest would refuse, and says how far it read."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headrace.components.ingest import sample
+from headrace.components.ingest.run import run as ingest_run
+from headrace.components.node import NodeContext
+from headrace.data.errors import DataRejected
+from headrace.pipeline.config import load_config
+from headrace.pipeline.graph import node
+from headrace.pipeline.identity import node_config
+from headrace.pipeline.validate import validate
+from tests.e2e.project import CONFIG, make_rows
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Write rows and a config; return the config's path."""
+    make_rows(tmp_path, rows=3000)
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def spoil(project: Path, line: int, text: str) -> None:
+    rows = project.parent / "rows.csv"
+    lines = rows.read_text(encoding="utf-8").splitlines()
+    lines[line - 1] = text
+    rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def refused_by_ingest(project: Path) -> str:
+    folder = project.parent / "ingest"
+    folder.mkdir()
+    section = node_config(load_config(project), node("ingest"))
+    context = NodeContext("ingest", "run", {}, {"examples": str(folder)}, section, str(folder / "temp"))
+    (folder / "temp").mkdir()
+    with pytest.raises(DataRejected) as caught:
+        ingest_run(context)
+    return caught.value.message
+
+
+def test_what_is_sound_is_read_whole(project: Path) -> None:
+    (line,) = validate(str(project))
+    assert line.endswith("label late (binary); all 3,000 rows can be ingested")
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [
+        (900, "far,3,AA,JFK,1", r"'distance' is read as a number. Received: 'far' \(row 899, line 900 of "),
+        (2500, "1,2.5,AA,JFK,1", r"must hold whole numbers .* Received: 2.5 in column 'hour' \(row 2499"),
+        (2500, "1,2,AA,JFK,", r"must have a label. Received: 1 rows without 'late', the first at row 2499, "),
+        (2500, "1,2,AA,JFK,maybe", r"a binary label must have two classes. Received: 3, "),
+        (2500, "1,2,AA,JFK,1,7", r"must have the 5 fields of the header. Received: 6 \(row 2499"),
+    ],
+)
+def test_the_error_is_that_of_ingest(project: Path, line: int, text: str, message: str) -> None:
+    spoil(project, line, text)
+    with pytest.raises(DataRejected, match=message) as caught:
+        validate(str(project))
+    assert caught.value.message == refused_by_ingest(project)
+
+
+def test_only_the_first_rows_of_much_data_are_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.data.readers.csv.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(sample, "_ROWS", 1000)
+    spoil(project, 2990, "1,2,AA,JFK,maybe")
+    (line,) = validate(str(project))
+    assert "; the first 1," in line
+    spoil(project, 500, "1,2,AA,JFK,maybe")
+    with pytest.raises(DataRejected, match=r"a binary label must have two classes. Received: 3, "):
+        validate(str(project))
