@@ -1,6 +1,7 @@
 """One Beam job of a node on an engine of its own: start it, wait for it, tell what its workers met."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -59,20 +60,47 @@ def _run(pipeline: Any) -> None:
         raise
 
 
-def _kept_servers(runner: Any) -> list[Any]:
-    """Return a list that will hold the job servers that the runner starts.
+class _Server:
+    """A job server in a session of its own, stopped by us.
 
-    Beam stops them when the interpreter exits, which a step's process skips: they would outlive it.
+    Beam's own wrapper stops it on Ctrl-C, before its job can be cancelled, and when the interpreter exits,
+    which a step's process skips.
     """
-    servers: list[Any] = []
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._started = False
+        command = server.subprocess_cmd_and_endpoint
+        server.subprocess_cmd_and_endpoint = lambda: _in_own_session(*command())
+
+    def start(self) -> Any:
+        service = self._server.start()
+        self._started = True
+        return service
+
+    def stop(self) -> None:
+        if self._started:
+            self._started = False
+            self._server.stop()
+
+
+def _in_own_session(command: Sequence[str], endpoint: str) -> tuple[list[str], str]:
+    return [sys.executable, "-m", "headrace.components.beam_server", *command], endpoint
+
+
+def _kept_servers(runner: Any) -> list[_Server]:
+    """Return a list that will hold the job servers that the runner starts."""
+    servers: list[_Server] = []
     make = getattr(runner, "default_job_server", None)
     if make is not None:
 
         def keep(options: Any) -> Any:
-            server = make(options)
-            if hasattr(server, "stop"):
-                servers.append(server)
-            return server
+            made = make(options)
+            server = getattr(made, "_job_server", made)
+            if not hasattr(server, "subprocess_cmd_and_endpoint"):
+                return made
+            servers.append(_Server(server))
+            return servers[-1]
 
         runner.default_job_server = keep
     return servers
@@ -83,7 +111,7 @@ def _translated(error: Exception, runner: str) -> HeadraceError:
     raised = _RAISED.search(text)
     if raised is not None:
         return _OURS[raised[1]](raised[2].strip())
-    said = " ".join(text.split())
+    said = " ".join(text.split()) or type(error).__name__  # gRPC's time-outs say nothing
     return EnvironmentProblem(
         f"the Beam job must end well on {runner}. Received: {said[-_SHOWN_CHARACTERS:]}",
         "see the node's log and the engine's own",

@@ -1,6 +1,11 @@
 """Nodes handed over to Beam write what they write in their own process; here on Beam's in-process runner."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +188,48 @@ def test_tfma_sees_all_rows_and_slices(task: str, weighted: bool, tmp_path: Path
     assert found.keys() == expected.keys()
     for key, values in expected.items():
         assert found[key] == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True), key
+
+
+SERVER = [sys.executable, "-m", "headrace.components.beam_server"]
+
+
+def ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class TestJobServer:
+    def test_it_has_a_session_of_its_own_and_hears_interrupts(self) -> None:
+        command = [*SERVER, "sh", "-c", "echo $$; exec sleep 60"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, preexec_fn=ignore_interrupts
+        ) as process:
+            assert process.stdout is not None
+            assert int(process.stdout.readline()) == process.pid == os.getsid(process.pid)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(10) == -signal.SIGINT
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells children of a parent's death")
+    def test_it_ends_with_who_started_it(self) -> None:
+        program = (
+            "import subprocess, sys\n"
+            "started = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)\n"
+            "print(started.stdout.readline().decode(), flush=True)\n"
+        )
+        command = [sys.executable, "-c", program, *SERVER, "sh", "-c", "echo $$; exec sleep 60"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        number = int(done.stdout)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and alive(number):
+            time.sleep(0.05)
+        assert not alive(number)
+
+
+def alive(number: int) -> bool:
+    try:
+        status = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def reject(value: int) -> int:

@@ -198,24 +198,25 @@ def test_ctrl_c_takes_the_job_along(cluster: FlinkCluster, tmp_path: Path) -> No
     project.write_config(CONFIG | {"beam": flink(cluster)})
     known = {job["jid"] for job in cluster.jobs()}
     process = project.start("run", "demo.yaml")
-    job = wait_for_job(cluster, known, "RUNNING")
+    job = wait_for_job(cluster, known, {"RUNNING"})
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert (process.returncode, "interrupted in ingest" in stderr) == (130, True), stderr
-    assert wait_for_job(cluster, known, "CANCELED") == job
+    # With loopback the job fails where its workers, which are in the step, end before it is cancelled.
+    assert wait_for_job(cluster, known, {"CANCELED", "FAILED"}) == job
     assert servers_of(project.folder) == []
 
 
-def wait_for_job(cluster: FlinkCluster, known: set[str], state: str) -> str:
-    """Return the id of the one job that is not known, once it is in a state."""
+def wait_for_job(cluster: FlinkCluster, known: set[str], wanted: set[str]) -> str:
+    """Return the id of the one job that is not known, once it is in a wanted state."""
     limit = time.monotonic() + 120
     states: dict[str, str] = {}
     while time.monotonic() < limit:
         states = {job["jid"]: job["state"] for job in cluster.jobs() if job["jid"] not in known}
-        if list(states.values()) == [state]:
+        if len(states) == 1 and wanted >= set(states.values()):
             return next(iter(states))
         time.sleep(0.2)
-    raise TimeoutError(f"no job is {state} after 120 s: {states}")
+    raise TimeoutError(f"no job is {' or '.join(wanted)} after 120 s: {states}")
 
 
 def carry_out_flights(folder: Path, beam: dict[str, Any]) -> Run:
