@@ -83,7 +83,7 @@ def resized(source: str, target: str, rows: int) -> str:
 
 
 def line_of(points: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """Return the fixed part, the part per million rows, and how far off the farthest point lies, as a share."""
+    """Return the fixed part, the part per million rows, and how far off the farthest point is (a share)."""
     rows, values = np.array(points, float).T
     # Weighted by size, so that each point's share of error counts, not the largest point alone.
     slope, fixed = np.polyfit(rows / 1e6, values, 1, w=1 / np.maximum(values, 1e-9))
