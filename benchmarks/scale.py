@@ -7,7 +7,7 @@
 Runs examples/flights.yaml without a search and with two epochs, each size in fresh folders and processes.
 Fewer rows are the first ones, more are flights repeated with jitter: rows grow, vocabularies hardly do. Each
 run adds a line to the file; the table has a fixed part and a part per million rows of each node, by least
-squares, and how far the largest point lies off that line.
+squares, and how far the farthest point lies off that line.
 """
 
 import argparse
@@ -83,11 +83,12 @@ def resized(source: str, target: str, rows: int) -> str:
 
 
 def line_of(points: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """Return fixed part, part per million rows, and the largest point over the line there."""
+    """Return the fixed part, the part per million rows, and how far off the farthest point is (a share)."""
     rows, values = np.array(points, float).T
     # Weighted by size, so that each point's share of error counts, not the largest point alone.
     slope, fixed = np.polyfit(rows / 1e6, values, 1, w=1 / np.maximum(values, 1e-9))
-    return float(fixed), float(slope), float(values[-1] / (fixed + slope * rows[-1] / 1e6))
+    distances = values / (fixed + slope * rows / 1e6) - 1
+    return float(fixed), float(slope), float(distances[np.argmax(np.abs(distances))])
 
 
 def table(points: list[dict[str, Any]]) -> str:
@@ -95,18 +96,22 @@ def table(points: list[dict[str, Any]]) -> str:
     points = sorted(points, key=lambda point: point["rows"])
     sizes = " | ".join(f"{point['rows']:,}" for point in points)
     lines = [
-        f"| node | CPU s at {sizes} | fixed s | s/M rows | off the line | GB written/M rows | peak GB |",
+        f"| node | CPU s at {sizes} | fixed s | s/M rows | farthest | GB written/M rows | peak GB |",
         "|---" * (len(points) + 6) + "|",
     ]
     for node in points[-1]["nodes"]:
         known = [(point["rows"], point["nodes"][node]) for point in points if node in point["nodes"]]
-        fixed, slope, off = line_of([(rows, told["cpu_s"]) for rows, told in known])
-        written = np.polyfit([r / 1e6 for r, _ in known], [told["bytes"] / 1e9 for _, told in known], 1)[0]
         cells = [
             f"{point['nodes'][node]['cpu_s']:.1f}" if node in point["nodes"] else "-" for point in points
         ]
-        peak = points[-1]["nodes"][node]["peak_rss_bytes"] / 1e9
-        cells += [f"{fixed:.1f}", f"{slope:.1f}", f"{off - 1:+.0%}", f"{max(written, 0):.3f}", f"{peak:.1f}"]
+        if len(known) > 1:
+            fixed, slope, off = line_of([(rows, told["cpu_s"]) for rows, told in known])
+            per_million = [[rows / 1e6 for rows, _ in known], [told["bytes"] / 1e9 for _, told in known]]
+            written = max(float(np.polyfit(*per_million, 1)[0]), 0.0)
+            cells += [f"{fixed:.1f}", f"{slope:.1f}", f"{off:+.0%}", f"{written:.3f}"]
+        else:
+            cells += ["-"] * 4
+        cells.append(f"{points[-1]['nodes'][node]['peak_rss_bytes'] / 1e9:.1f}")
         lines.append(f"| {node} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -12,6 +12,12 @@ SMALL_ROWS = 5_000
 _FEW_ROWS = 1_000
 _STEPS = 2_000
 _MAX_EPOCHS = 150
+_SMALL_CNN = (
+    "  # Without `global_pool` each pixel of the last block has weights of its own: millions in all.",
+    "  filters: [16, 32, 64]",
+    "  global_pool: average",
+    "  hidden: [32]",
+)
 _AUGMENTED = (
     "  # Few pictures are learned by heart; a little moved, they are not. Add `flip: horizontal` where left",
     "  # and right mean the same.",
@@ -30,16 +36,18 @@ def model_lines(rows: int, guesses: Iterable[Guess]) -> list[str]:
     """
     kinds = {guess.lines[0] for guess in guesses if guess.lines}
     family = next((family for kind, family in _FAMILIES.items() if f"kind: {kind}" in kinds), "mlp")
+    few_pictures = family == "cnn" and rows < SMALL_ROWS
     hidden = "[32, 16]" if rows < SMALL_ROWS else "[64, 32]" if rows < 500_000 else "[128, 64]"
     return [
         "model:",
         f"  family: {family}",
         *([f"  hidden: {hidden}"] if family == "mlp" else []),
+        *(_SMALL_CNN if few_pictures else ()),
         f"  dropout: {0.1 if family == 'mlp' else 0.3}",
         "",
         "training:",
         *(_small_training(rows, family) if rows < SMALL_ROWS else _training(rows)),
-        *(_AUGMENTED if family == "cnn" and rows < SMALL_ROWS else ()),
+        *(_AUGMENTED if few_pictures else ()),
     ]
 
 

@@ -1,7 +1,9 @@
 """Real database servers for metadata, from Debian's packages, on loopback in a folder of their own."""
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -61,7 +63,10 @@ class Database:
         """Start the server and wait until it takes connections."""
         told = len(self.log.read_text()) if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self._owner)  # type: ignore[call-overload]
+            # A test run that is killed takes its servers along.
+            self.process = subprocess.Popen(  # type: ignore[call-overload]
+                self.command(), stdout=log, stderr=log, preexec_fn=_die_with_parent, **self._owner
+            )
         deadline = time.monotonic() + _START_S
         # An open port is not enough: PostgreSQL refuses whoever comes while it starts up.
         while self.ready not in self.log.read_text()[told:]:
@@ -183,6 +188,11 @@ def serving(kind: type[Database]) -> Iterator[Database]:
     finally:
         database.kill()
         shutil.rmtree(folder)
+
+
+def _die_with_parent() -> None:
+    # prctl(PR_SET_PDEATHSIG); after the change of user, which would undo it.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _give_away(folder: Path) -> None:

@@ -88,6 +88,14 @@ def shared(project: Project) -> Rehearsal:
     return rehearse(project.folder / "demo.yaml", project.folder / "v", watcher=Killer("tuner-1"))
 
 
+@pytest.fixture(scope="module")
+def alone(project: Project) -> Path:
+    """The folder of the same run by one machine."""
+    ran = project.run("output.runs=alone/runs", "output.push=alone/push")
+    assert ran.exit_code == 0, ran.stderr
+    return project.folder / "alone"
+
+
 def artifact(folder: Path, node: str, name: str) -> Any:
     """Return a JSON file of a node's only artifact."""
     (path,) = folder.glob(f"runs/.store/artifacts/{node}/**/{name}")
@@ -102,25 +110,26 @@ class TestSharedRun:
         assert shared.simulation.state == "SUCCEEDED"
         assert json.loads(shared.summary_path.read_text())["verdict"] == "pushed"
 
-    def test_the_search_finds_what_one_machine_finds(self, project: Project, shared: Rehearsal) -> None:
+    def test_the_search_finds_what_one_machine_finds(
+        self, project: Project, shared: Rehearsal, alone: Path
+    ) -> None:
         assert shared.simulation.step("tuner-1").tries == 2
-        alone = project.run("output.runs=alone/runs", "output.push=alone/push")
-        assert alone.exit_code == 0, alone.stderr
-        here = artifact(project.folder / "alone", "tuner", "trials.json")
+        here = artifact(alone, "tuner", "trials.json")
         there = artifact(project.folder / "v", "tuner", "trials.json")
         key = json.dumps
         assert sorted(key(trial["values"]) for trial in there) == sorted(key(t["values"]) for t in here)
-        best = [artifact(project.folder / name, "tuner", "best.json") for name in ("alone", "v")]
+        best = [artifact(folder, "tuner", "best.json") for folder in (alone, project.folder / "v")]
         assert best[0]["values"] == best[1]["values"]
         assert best[0]["score"] == pytest.approx(best[1]["score"], abs=1e-4)
 
     def test_both_pods_train_one_model_and_the_chief_writes_it(
-        self, project: Project, shared: Rehearsal
+        self, project: Project, shared: Rehearsal, alone: Path
     ) -> None:
         history = artifact(project.folder / "v", "trainer", "history.json")
         assert history["strategy"] == "multi_worker"
         log = shared.simulation.step("trainer-1").log
         assert log is not None
         assert "trainer_1: the trainer is complete" in log.read_text()
-        # Metrics of the exported model are those that the fit had on eval, over all its rows.
-        assert history["epochs"][-1]["logs"]["val_auc"] > 0.6
+        # As good as alone, on a few hundred rows: each worker draws dropout of its own.
+        auc = artifact(alone, "trainer", "history.json")["epochs"][-1]["logs"]["val_auc"]
+        assert history["epochs"][-1]["logs"]["val_auc"] == pytest.approx(auc, abs=0.03)
