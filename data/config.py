@@ -1,6 +1,8 @@
 """The `data` section: where the rows are, what the columns are, and how they are split."""
 
 import datetime
+import json
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -43,6 +45,12 @@ class CsvOptions(Section):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
     null_values: tuple[str, ...] = ("", "NA", "NaN", "nan", "null", "NULL")
+
+    def nulls_with(self, texts: Iterable[str]) -> str:
+        """Return what to write so that `texts` mean missing too: a list in the file replaces the default."""
+        wanted = dict.fromkeys((*self.null_values, *texts))
+        listed = ", ".join(json.dumps(text, ensure_ascii=not text.isprintable()) for text in wanted)
+        return f"`data.csv.null_values: [{listed}]` (the list replaces the default one)"
 
 
 class HashSplit(Section):

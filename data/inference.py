@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .columns import RawColumn, nearest
-from .config import ColumnSplit, DataConfig
+from .config import ColumnSplit, CsvOptions, DataConfig
+from .decimal_commas import comma_guess, comma_notes, has_decimal_commas
 from .errors import ConfigError
 from .feature_guess import Guess, feature_name, guess_feature
 from .label_guess import LabelGuess, guess_label
@@ -43,10 +44,14 @@ class Inferred:
     Attributes:
         text: The run config as YAML.
         notes: What the data has that a run will refuse or that had to be left aside, a line each.
+        left_out: (column, why in a few words) of columns that no feature reads.
+        before_run: What to do before a run; empty if nothing is known to stop it.
     """
 
     text: str
     notes: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    before_run: str = ""
 
 
 def infer_config(path: str, label: str, *, name: str | None = None, config_folder: str | None = None) -> str:
@@ -95,7 +100,14 @@ def infer(path: str, label: str, *, name: str | None = None, config_folder: str 
         push_lines(found.rows),
     ]
     text = "\n\n".join("\n".join(section) for section in sections if section) + "\n"
-    return Inferred(text, (*found.notes, *odd_notes(found.odd)))
+    left_out = tuple(
+        (name, guess.comment.split(":")[0]) for name, guess in guesses.items() if not guess.lines
+    )
+    notes = (*found.notes, *odd_notes(found.odd, _with_placeholders(found)))
+    # A column whose numbers are not read is left out, so that a run would do without it.
+    mend = "mend these cells or list them in `data.csv.null_values`" if found.odd else ""
+    rewrite = "write the numbers with a point and `headrace init` again" if found.commas else ""
+    return Inferred(text, notes, left_out, "; ".join(part for part in (rewrite, mend) if part))
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,7 @@ class _Findings:
         split: A column that tells the split; or (column, eval_from, test_from) of one by time; None: by hash.
         odd: Cells that ingest will refuse.
         notes: What else to know.
+        commas: Whether columns of numbers have decimal commas.
         allowed: `data.max_corrupt_share`, unless the default is right.
     """
 
@@ -126,6 +139,7 @@ class _Findings:
     split: ColumnSplit | TimeBounds | None = None
     odd: Sequence[OddCell] = ()
     notes: Sequence[str] = ()
+    commas: bool = False
     allowed: float | None = None
 
 
@@ -150,12 +164,14 @@ def _look_at_columns(path: str, label: str) -> _Findings:
     seen = {name: look_at(pictures_of_column(paths, data, name)) for name in (*shapes.pictures, *named)}
     guesses |= {name: seen[name].guess for name in shapes.pictures}
     for name, profile in profiles.items():
-        guesses[name] = seen[name].guess if name in seen else guess_feature(profile)
+        commas = comma_guess() if has_decimal_commas(profile) else None
+        guesses[name] = seen[name].guess if name in seen else commas or guess_feature(profile)
     if parts is not None:
         guesses[parts.column] = Guess((), "tells the split")
     columns = len(shapes.plain) + len(shapes.lists) + len(shapes.pictures)
     odd = find_odd_cells(paths, data, _refused(profiles, guesses, label_profile, split))
-    notes = [] if parts or split else undated(profiles)
+    with_comma = comma_notes(paths, data, [*profiles.values(), label_profile])
+    notes = [*with_comma, *([] if parts or split else undated(profiles))]
     notes += [note for pictures in seen.values() for note in pictures.notes()]
     allowed = max((pictures.allowed or 0.0 for pictures in seen.values()), default=0.0) or None
     return _Findings(
@@ -169,6 +185,7 @@ def _look_at_columns(path: str, label: str) -> _Findings:
         parts or split,
         odd,
         notes,
+        bool(with_comma),
         allowed,
     )
 
@@ -270,17 +287,16 @@ def _data_section(path: str, found: _Findings) -> list[str]:
         lines.append(f"  format: {data.format} # a folder for each class")
     if found.allowed is not None:
         lines.append(f"  max_corrupt_share: {found.allowed:g} # more of such pictures close the data gate")
-    used = [profile for name, profile in found.profiles.items() if found.guesses[name].lines]
-    odd = sorted({text for profile in used for text in profile.placeholders})
+    options = _with_placeholders(found)
     latin = data.csv.encoding != DataConfig.model_fields["csv"].default.encoding
-    if data.csv.delimiter != "," or odd or latin:
+    if data.csv.delimiter != "," or options != data.csv or latin:
         lines.append("  csv:")
         if latin:
             lines.append(f"    encoding: {data.csv.encoding} # some of it is not UTF-8")
         if data.csv.delimiter != ",":
             lines.append(f'    delimiter: "{_escaped(data.csv.delimiter)}"')
-        if odd:
-            texts = ", ".join(f'"{text}"' for text in (*data.csv.null_values, *odd))
+        if options != data.csv:
+            texts = ", ".join(f'"{text}"' for text in options.null_values)
             lines.append(f"    null_values: [{texts}]")
     if found.wide:
         lines.append("  pack: # columns of numbers that become one list")
@@ -290,6 +306,13 @@ def _data_section(path: str, found: _Findings) -> list[str]:
         lines.append(f"  classes: [{quoted(answer.classes)}] # the last one is the positive class")
     lines += [line for note in found.notes for line in comment(note, 2)]
     return [*lines, *split_lines(found.split, found.rows)]
+
+
+def _with_placeholders(found: _Findings) -> CsvOptions:
+    """Return how text is read where what stands for missing numbers in used columns means missing."""
+    used = [profile for name, profile in found.profiles.items() if found.guesses[name].lines]
+    odd = sorted({text for profile in used for text in profile.placeholders})
+    return found.data.csv.model_copy(update={"null_values": (*found.data.csv.null_values, *odd)})
 
 
 def _label_counts_from(

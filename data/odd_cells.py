@@ -8,12 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .columns import RawColumn
-from .config import DataConfig
+from .config import CsvOptions, DataConfig
 from .readers.rows import read_blocks
 
-__all__ = ["OddCell", "find_odd_cells", "odd_comment", "odd_notes"]
+__all__ = ["OddCell", "find_odd_cells", "odd_comment", "odd_notes", "shown_cell"]
 
-_ADVICE = "correct the data, or, if it means missing, list the text in `data.csv.null_values`"
 _SHOWN = 3
 _SHOWN_TEXT = 40
 
@@ -74,16 +73,34 @@ def odd_comment(column: str, cells: Sequence[OddCell]) -> str:
     own = [cell for cell in cells if cell.column == column]
     if not own:
         return ""
-    return f"Ingest will refuse {_rows(own)}: {_listed(own)}. {_ADVICE.capitalize()}."
+    return (
+        f"Ingest will refuse {_rows(own)}: {_listed(own)}. Correct the data, or, if it means missing, list "
+        "the text in `data.csv.null_values` beside the default ones, which a list replaces."
+    )
 
 
-def odd_notes(cells: Sequence[OddCell]) -> list[str]:
-    """Return what to tell of the odd cells, a line a column."""
+def odd_notes(cells: Sequence[OddCell], options: CsvOptions) -> list[str]:
+    """Return what to tell of the odd cells, a line a column.
+
+    Args:
+        cells: The cells.
+        options: How the config reads delimited text.
+    """
     notes = []
     for column in dict.fromkeys(cell.column for cell in cells):
         own = [cell for cell in cells if cell.column == column]
-        notes.append(f"column {column!r}: ingest will refuse {_rows(own)}: {_listed(own)}; {_ADVICE}")
+        nulls = options.nulls_with(cell.text for cell in own[:_SHOWN])
+        notes.append(
+            f"column {column!r}: ingest will refuse {_rows(own)}: {_listed(own)}; correct the data, or, if "
+            f"it means missing, set {nulls}"
+        )
     return notes
+
+
+def shown_cell(cell: OddCell) -> str:
+    """Return a value, how often it is there, and where first."""
+    times = f"{cell.rows:,} times, first " if cell.rows > 1 else ""
+    return f"{cell.text[:_SHOWN_TEXT]!r} ({times}{cell.place})"
 
 
 def _rows(cells: Sequence[OddCell]) -> str:
@@ -92,8 +109,5 @@ def _rows(cells: Sequence[OddCell]) -> str:
 
 
 def _listed(cells: Sequence[OddCell]) -> str:
-    shown = ", ".join(
-        f"{cell.text[:_SHOWN_TEXT]!r} ({f'{cell.rows:,} times, first ' if cell.rows > 1 else ''}{cell.place})"
-        for cell in cells[:_SHOWN]
-    )
+    shown = ", ".join(map(shown_cell, cells[:_SHOWN]))
     return shown + (f", and {len(cells) - _SHOWN} other texts" if len(cells) > _SHOWN else "")

@@ -92,7 +92,10 @@ def _init(data: str, label: str, output: str | None, force: bool) -> None:
     click.echo(f"wrote {target}")
     for note in found.notes:
         click.echo(f"note: {note}")
-    click.echo(f"next: headrace run {shlex.quote(str(target))}")
+    if found.left_out:
+        click.echo(f"left out: {', '.join(f'{column} ({why})' for column, why in found.left_out)}")
+    first = f"{found.before_run}, then: " if found.before_run else ""
+    click.echo(f"next: {first}headrace run {shlex.quote(str(target))}")
 
 
 @_cli.command("validate")

@@ -55,7 +55,10 @@ class DateTally:
             more = f" and {odd.count - 1:,} more texts" if odd.count > 1 else ""
             guess = guess_format(odd.text)
             hints = [f'if all are written so, say `format: "{guess}"` in the feature'] if guess else []
-            hints.append("correct them, or list them in `data.csv.null_values` if they mean missing")
+            hints.append(
+                "correct them, or, if they mean missing, list them in `data.csv.null_values` beside the "
+                "default ones, which a list replaces"
+            )
             raise DataRejected(
                 f"column {name!r} is read as a date, written {wanted}. Received: {odd.text[:_SHOWN]!r}{more} "
                 f"({odd.place})",

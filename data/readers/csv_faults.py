@@ -100,7 +100,7 @@ def _look_at_rows(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> 
             if value not in nulls and not _NUMBER.fullmatch(value.strip(" \t")):
                 return DataRejected(
                     f"column {name!r} is read as a number. Received: {value[:80]!r} ({place})",
-                    f"correct the value, list it in `data.csv.null_values` if it means missing, or set "
+                    f"correct the value, set {data.csv.nulls_with([value[:80]])} if it means missing, or set "
                     f"`data.columns.{name}` to string",
                 )
     return None

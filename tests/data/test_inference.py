@@ -302,14 +302,46 @@ def test_a_few_bad_cells_change_no_kind_and_are_named(frame, inferred, tmp_path)
     # The header is line 1, and so the frame's row 0 is line 2.
     assert found.notes == (
         "column 'when': ingest will refuse 1 value: '2025-02-30' (row 6, line 7 of odd.csv); correct the "
-        "data, or, if it means missing, list the text in `data.csv.null_values`",
+        'data, or, if it means missing, set `data.csv.null_values: ["", "NA", "NaN", "nan", "null", "NULL", '
+        '"?", "2025-02-30"]` (the list replaces the default one)',
         "column 'level': ingest will refuse 2 values: '1.2.3' (2 times, first row 11, line 12 of odd.csv); "
-        "correct the data, or, if it means missing, list the text in `data.csv.null_values`",
+        'correct the data, or, if it means missing, set `data.csv.null_values: ["", "NA", "NaN", "nan", '
+        '"null", "NULL", "?", "1.2.3"]` (the list replaces the default one)',
     )
+    assert found.before_run == "mend these cells or list them in `data.csv.null_values`"
     assert (
         "    # Ingest will refuse 2 values: '1.2.3' (2 times, first row 11, line 12 of odd.csv)."
         in found.text
     )
+
+
+def test_numbers_with_a_decimal_comma_are_named_and_left_out(tmp_path):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "price": [f"{v:.2f}".replace(".", ",") for v in rng.uniform(1, 2000, 200)],
+            "grade": rng.choice(["4,5", "3"], 200),
+            "people": [f"{v},{v}" for v in rng.integers(100, 999, 200)],
+            "spot": rng.choice(["a,b", "c,d"], 200),
+            "late": rng.choice(["no", "yes"], 200),
+        }
+    )
+    frame.loc[0, ["price", "grade"]] = "7"
+    frame.loc[1, ["price", "grade"]] = ["1.269,59", "4,5"]
+    path = tmp_path / "stays.csv"
+    frame.to_csv(path, index=False, sep=";")
+    found = inference.infer(str(path), "late")
+    assert found.notes == (
+        "price: numbers with a decimal comma are not read; write them with a point. "
+        "Received: '1.269,59' (row 2, line 3 of stays.csv)",
+        f"grade: numbers with a decimal comma are not read; write them with a point. "
+        f"Received: '4,5' ({(frame.grade == '4,5').sum()} times, first row 2, line 3 of stays.csv)",
+    )
+    assert "  # price: numbers with a decimal comma are not read; write them with a point." in found.text
+    assert ("price", "numbers with a decimal comma") in found.left_out
+    # 123,456 may be thousands, and a,b is no number.
+    assert "spot" in yaml.safe_load(found.text)["features"]
+    assert found.before_run == "write the numbers with a point and `headrace init` again"
 
 
 def test_more_bad_cells_than_one_in_a_hundred_change_the_kind(frame, tmp_path):

@@ -52,6 +52,22 @@ def test_init_writes_a_config_that_validates(project: Path) -> None:
     assert checked.stdout.startswith("rows.yaml is valid: 1 file")
 
 
+def test_init_tells_what_it_left_out_and_what_to_mend_first(project: Path) -> None:
+    rows = project / "rows.csv"
+    lines = rows.read_text(encoding="utf-8").splitlines()
+    lines[200] = "A,12k?,1"
+    numbered = [f"{line},{'row_id' if index == 0 else index}" for index, line in enumerate(lines)]
+    rows.write_text("\n".join(numbered) + "\n", encoding="utf-8")
+    done = call("init", "rows.csv", "--label", "late", cwd=project)
+    assert done.returncode == 0, done.stderr
+    *_, left_out, then = done.stdout.splitlines()
+    assert left_out.startswith("left out: ")
+    assert "row_id (an id)" in left_out
+    assert then == (
+        "next: mend these cells or list them in `data.csv.null_values`, then: headrace run rows.yaml"
+    )
+
+
 def test_init_does_not_overwrite(project: Path) -> None:
     (project / "rows.yaml").write_text("mine", encoding="utf-8")
     done = call("init", "rows.csv", "--label", "late", cwd=project)
