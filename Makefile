@@ -33,7 +33,7 @@ test: setup lint types imports ## all that CI runs: lint, types, imports, tests 
 	$(PYTEST) -m "not slow and not distributed" $(ARGS)
 
 test-fast: setup ## unit tests only, in under three minutes
-	$(PYTEST) -m "not slow and not e2e and not distributed" $(ARGS)
+	$(PYTEST) -m "not slow and not e2e and not long and not distributed" $(ARGS)
 
 test-all: setup lint types imports ## test, and the slow tests too
 	$(PYTEST) -m "not distributed" $(ARGS)

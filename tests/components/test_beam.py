@@ -33,7 +33,10 @@ from tests.components.test_ingest import context, frame
 from tests.components.transformed import BEAM_ARGS, FEATURES, fitted_tabular
 from tests.components.validation_room import Room, usual
 
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
+]
 
 
 def on_beam(ctx: NodeContext) -> NodeContext:

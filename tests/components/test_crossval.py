@@ -18,6 +18,8 @@ from headrace.data.config import DataConfig
 from headrace.data.errors import DataRejected, HeadraceError
 from tests.components.transformed import BEAM_ARGS, write_examples
 
+pytestmark = pytest.mark.long
+
 TYPES = {"x": "float", "city": "string", "user": "int", "day": "string"}
 FEATURES = {
     "x": {"kind": "numeric"},

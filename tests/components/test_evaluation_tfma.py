@@ -25,7 +25,10 @@ SPECS = (("colour",), ("size",), ("colour", "size"))
 
 # TFMA 0.52 divides 0 by 0 where two thresholds share their counts, and reads its own files with a
 # deprecated function.
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
+]
 
 
 def make_judge(task: Any, *, weighted: bool = False) -> tuple[Judge, np.ndarray, dict[str, np.ndarray]]:

@@ -16,6 +16,8 @@ from headrace.components.training.signatures import answers
 from headrace.data.errors import HeadraceError
 from tests.components.trained_model import trained
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def graph() -> str:

@@ -37,6 +37,8 @@ from .transformed import (
     read_json,
 )
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -26,6 +26,8 @@ from headrace.serving.raw import raw_columns
 from .kinds import FEATURES, TYPES, fitted_kinds, make_splits, save_picture
 from .transformed import read_json, run_transform, write_examples
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # scikit-learn's own cutting, told the rule of ours for words.

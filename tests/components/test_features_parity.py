@@ -18,6 +18,8 @@ from headrace.serving.siphash import hash_buckets
 
 from .transformed import TYPES, fitted_tabular, random_row
 
+pytestmark = pytest.mark.long
+
 ODD_FLOATS = [
     0.0,
     -0.0,

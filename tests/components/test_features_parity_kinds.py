@@ -32,6 +32,8 @@ from headrace.serving.text import Tokenizer as DeviceTokenizer
 
 from .kinds import TYPES, fitted_kinds, random_row, save_picture
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[FittedTransform, Preprocessor]:

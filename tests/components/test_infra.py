@@ -32,6 +32,8 @@ from headrace.serving.raw import raw_columns
 from headrace.serving.session import SessionModel
 from tests.components.trained_model import Trained, context, trained
 
+pytestmark = pytest.mark.long
+
 STAND_IN = """#!{python}
 # tensorflow_model_server's command line, answered by the embedded server, but with another model.
 import sys

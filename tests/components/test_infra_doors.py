@@ -22,6 +22,8 @@ from headrace.serving.server.rest import RestDoor, RestSettings
 from headrace.serving.server.run import RunSettings, entry_of_folder
 from tests.serving.running import running
 
+pytestmark = pytest.mark.long
+
 ROWS: list[dict[str, Any]] = [
     {"n": 1.5, "s": "a"},
     {"n": None, "s": "unseen é"},

@@ -20,6 +20,8 @@ from headrace.components.training.fit import compile_model
 from headrace.components.training.signatures import save_module, transformed_module
 from tests.components.tabular import INPUTS, TASKS, draw_columns, draw_labels, features_of, output
 
+pytestmark = pytest.mark.long
+
 TABULAR = ("mlp", "wide_deep")
 PLAIN: dict[str, Any] = {"hidden": [8], "dropout": 0.0}
 RICH: dict[str, Any] = {

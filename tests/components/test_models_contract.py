@@ -29,6 +29,8 @@ from headrace.components.training.export import held_variables
 from headrace.components.training.signatures import answers, save_module, transformed_module
 from tests.components.modalities import ALL, TASKS, draw, features_of, image_input, labels, output
 
+pytestmark = pytest.mark.long
+
 ROWS = 256
 
 

@@ -29,6 +29,8 @@ from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.pipeline.config import parse_config
 from tests.components.modalities import draw, features_of, image_input, labels, output
 
+pytestmark = pytest.mark.long
+
 SMALL_TRANSFER = {"family": "transfer", "backbone": "MobileNetV3Small", "hidden": [], "dropout": 0.0}
 
 

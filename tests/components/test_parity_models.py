@@ -27,6 +27,8 @@ from .test_features_parity import ODD_DATES, ODD_TEXTS
 from .test_features_parity_kinds import FILES, PIECES
 from .test_models_contract import settle
 
+pytestmark = pytest.mark.long
+
 Row = dict[str, Any]
 
 ROWS = 200

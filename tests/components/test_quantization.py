@@ -21,6 +21,8 @@ from headrace.components.training.signatures import save_module, serving_module,
 from headrace.serving.session import SessionModel
 from tests.components.trained_model import Trained, context, trained
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def made() -> Trained:

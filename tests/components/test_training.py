@@ -43,6 +43,8 @@ from tests.components.tabular import (
 )
 from tests.components.trained_model import Trained, context, trained
 
+pytestmark = pytest.mark.long
+
 QUICK: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 64,

@@ -27,6 +27,8 @@ from headrace.data.errors import ConfigError, HeadraceError
 from tests.components.tabular import draw_columns, draw_labels, features_of, output
 from tests.components.test_training import eval_rows, fit, write_examples
 
+pytestmark = pytest.mark.long
+
 RANDOM = np.random.default_rng(4)
 LOGITS = RANDOM.normal(0, 2, (12, 3)).astype("f")
 CLASSES = RANDOM.integers(0, 3, (12, 1))

@@ -22,6 +22,8 @@ from headrace.components.training.signatures import save_module, transformed_mod
 from tests.components.tabular import draw_columns, features_of, write_examples
 from tests.components.trained_model import trained
 
+pytestmark = pytest.mark.long
+
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 64, "tensorboard": False, "early_stopping": None}
 
 # Two logical CPUs must be made before TensorFlow is first used, so in a process of its own.

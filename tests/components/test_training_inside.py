@@ -37,6 +37,8 @@ from headrace.components.training.monitoring import (
 from headrace.data.errors import ConfigError, HeadraceError
 from tests.components.tabular import draw_columns, draw_labels, features_of, output, write_examples
 
+pytestmark = pytest.mark.long
+
 QUICK: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 64,

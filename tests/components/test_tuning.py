@@ -19,6 +19,8 @@ from headrace.components.tuning.trials import Trials
 from headrace.data.errors import ConfigError, HeadraceError
 from tests.components.tabular import features_of, write_examples
 
+pytestmark = pytest.mark.long
+
 SECTIONS = {"model": MlpConfig(), "training": TrainingConfig()}
 DROPOUT = {"model.dropout": {"choice": [0.0, 0.1, 0.2]}}
 

@@ -23,6 +23,8 @@ from headrace.components.tuning.trials import Trials
 from headrace.data.errors import ConfigError
 from tests.components.tabular import features_of, write_examples
 
+pytestmark = pytest.mark.long
+
 SPACE = {
     "model.family": {"choice": ["mlp", "wide_deep"]},
     "model.wide_l2": {"choice": [0.0, 0.01], "when": {"model.family": "wide_deep"}},

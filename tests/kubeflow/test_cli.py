@@ -13,6 +13,8 @@ from headrace.kubeflow.compile import compile_pipeline
 from headrace.kubeflow.rehearsal import rehearse
 from tests.e2e.project import Project
 
+pytestmark = pytest.mark.long
+
 
 def test_compile_and_lint_by_command(tmp_path: Path) -> None:
     project = Project.make(tmp_path, rows=50)

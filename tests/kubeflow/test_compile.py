@@ -23,6 +23,8 @@ from headrace.pipeline.identity import run_identity
 from headrace.pipeline.packed import load_any_config, pack, unpack
 from tests.e2e.project import CONFIG, Project
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.yaml"))
 

@@ -18,6 +18,8 @@ from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.kubeflow.simulate import Simulation, StepRun, Watcher, simulate
 from headrace.kubeflow.spec import load_pipeline
 
+pytestmark = pytest.mark.long
+
 PYTHON = "python3"
 """As an image has it on its PATH."""
 
@@ -268,6 +270,15 @@ def test_a_command_that_is_not_in_the_image_fails_its_step(volume: Path) -> None
     assert done.step("a").reason == "cannot start (No such file or directory)"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own way with Ctrl-C: a shell that starts the tests in the background has it ignored."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_what_runs(volume: Path) -> None:
     class Interrupter(Watcher):
         def started(self, name: str, number: int, pid: int) -> None:

@@ -24,6 +24,8 @@ from headrace.serving.server.source import ModelEntry
 from tests.serving import saved_models
 from tests.serving.running import running
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import sys
 from headrace.serving.server.grpc_door import GrpcDoor, GrpcSettings

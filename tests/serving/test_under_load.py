@@ -25,6 +25,8 @@ from tests.serving import saved_models
 from tests.serving.operated import free_port
 from tests.serving.rest_calls import Rest
 
+pytestmark = pytest.mark.long
+
 SERVE = """
 import sys
 from headrace.serving.server import run
