@@ -278,7 +278,7 @@ GRAPH: tuple[Node, ...] = (
             Input("transform_graph", "transform", "transform_graph"),
         ),
         outputs={"pushed": "PushedModel"},
-        config=("push", "output.push", "name", "identity"),
+        config=("push", "output.push", "name", "identity", "data.csv"),
         after=("verdict",),
         cached=False,
     ),

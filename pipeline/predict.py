@@ -121,7 +121,12 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
     from headrace.serving.columns import InvalidRow
 
     reading = ReadOptions(
-        _BLOCK_ROWS, options.keep, options.images, options.ignore_unknown, lambda text: say(f"note: {text}")
+        _BLOCK_ROWS,
+        options.keep,
+        options.images,
+        options.ignore_unknown,
+        lambda text: say(f"note: {text}"),
+        client.csv,
     )
     progress = _Progress(say)
     version: int | None = None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.data.config import CsvOptions
 from headrace.data.errors import HeadraceError
 
 __all__ = ["label_of", "lite_files", "serving_files"]
@@ -65,18 +66,20 @@ def lite_files(
     }
 
 
-def label_of(transform_graph: Path, evaluation: Path) -> dict[str, Any]:
-    """Return what clients are told beyond a model's signature: `{name, task, classes, threshold, dates}`.
+def label_of(transform_graph: Path, evaluation: Path, csv: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what clients are told beyond a signature: `{name, task, classes, threshold, dates, csv}`.
 
     `threshold` is the score from which the gates called a row positive (multilabel: one a class); null where
     the largest score decides. `dates`, where there are any, are the columns of dates and their form, "" for
-    ISO 8601.
+    ISO 8601. `csv` holds what `csv`, the config's `data.csv`, says other than its defaults.
     """
     dates = _dates(transform_graph / "headrace" / "preprocessing.json")
     label: dict[str, Any] = _read_json(transform_graph / "headrace" / "features.json")["label"]
     judged = _read_json(evaluation / "evaluation.json")
     told = label | {"threshold": judged.get("label_thresholds") or judged.get("threshold")}
-    return told | ({"dates": dates} if dates else {})
+    plain = CsvOptions().model_dump(mode="json")
+    other = {key: value for key, value in csv.items() if value != plain[key]}
+    return told | ({"dates": dates} if dates else {}) | ({"csv": other} if other else {})
 
 
 def _dates(sidecar: Path) -> dict[str, str]:

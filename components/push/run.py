@@ -57,7 +57,9 @@ def run(ctx: NodeContext) -> NodeResult:
 def _bundles(ctx: NodeContext, targets: Mapping[str, str | None], gates: list[Gate]) -> dict[Side, Bundle]:
     """Gather the content of every target."""
     variants, infra = Path(ctx.input("variants")), Path(ctx.input("infra"))
-    label = label_of(Path(ctx.input("transform_graph")), Path(ctx.input("evaluation")))
+    label = label_of(
+        Path(ctx.input("transform_graph")), Path(ctx.input("evaluation")), ctx.config["data.csv"]
+    )
     bundles: dict[Side, Bundle] = {}
     if serving := targets.get("serving"):
         files = serving_files(Path(ctx.input("model")), variants, infra, serving, label)

@@ -11,6 +11,7 @@ import numpy as np
 from headrace.data.errors import ConfigError
 
 from ..decision import decide
+from .csv_form import CsvForm
 from .predictions import Predictions
 
 __all__ = ["Labels", "Threshold", "read_labels"]
@@ -40,6 +41,15 @@ class Labels:
     def dates(self) -> Mapping[str, str]:
         """Column of dates -> their form, "" for ISO 8601, as far as it is known."""
         return dict((self.label or {}).get("dates") or {})
+
+    @property
+    def csv(self) -> CsvForm:
+        """How delimited text of the model's data is read, as far as it is known.
+
+        Raises:
+            ConfigError: If the labels tell what cannot be.
+        """
+        return CsvForm.of((self.label or {}).get("csv"), self.source)
 
     def predictions(self, outputs: Mapping[str, Array], version: int | None) -> Predictions:
         """Return outputs as results.

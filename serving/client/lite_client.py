@@ -10,6 +10,7 @@ import numpy as np
 
 from ..columns import InvalidRow
 from ..lite import LiteModel
+from .csv_form import CsvForm
 from .folders import version_folder
 from .labels import Labels, Threshold, read_labels
 from .predictions import Predictions
@@ -60,6 +61,11 @@ class LiteClient:
     def dates(self) -> Mapping[str, str]:
         """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
         return self._labels.dates
+
+    @property
+    def csv(self) -> CsvForm:
+        """How delimited text of the model's data is read, as far as the labels tell."""
+        return self._labels.csv
 
     def columns(self) -> dict[str, str]:
         """Return column -> `int`, `float`, `string`, `floats` or `image`."""

@@ -13,6 +13,7 @@ from headrace.data.errors import ConfigError
 
 from ..columns import InvalidRow
 from .address import Address, parse_url
+from .csv_form import CsvForm
 from .failures import Code, RequestFailed
 from .labels import Labels, Threshold, read_labels
 from .predictions import Predictions
@@ -101,6 +102,11 @@ class _Remote:
     def dates(self) -> Mapping[str, str]:
         """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
         return self._labels.dates
+
+    @property
+    def csv(self) -> CsvForm:
+        """How delimited text of the model's data is read, as far as the labels tell."""
+        return self._labels.csv
 
     def _request(
         self, rows: Any, signature: ModelSignature, ignore_unknown: bool, complete: bool

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,11 +17,9 @@ from headrace.data.columns import nearest
 from headrace.data.errors import ConfigError
 
 from ..columns import InvalidRow
+from .csv_form import CsvForm
 
-__all__ = ["NULL_VALUES", "ReadOptions", "RowBlock", "read_blocks", "row_format"]
-
-NULL_VALUES = frozenset(("", "NA", "NaN", "nan", "null", "NULL"))
-"""Fields of delimited text that mean a missing value, as `data.csv.null_values` has it by default."""
+__all__ = ["ReadOptions", "RowBlock", "read_blocks", "row_format"]
 
 _FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".csv.gz": "csv", ".tsv.gz": "csv", ".parquet": "parquet",
@@ -30,6 +28,9 @@ _FORMATS = {
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _MAX_FIELD = 1 << 28
 _SHOWN = 80
+_DELIMITERS = ",;\t|"
+"""What else may stand between fields where a header seems to have one."""
+_TOLD = "; over a URL, --labels tells the delimiter of the model's data"
 _LIKE = 0.6
 """Likeness from which one name may be another's misspelling; `nearest` has the same."""
 
@@ -44,6 +45,7 @@ class ReadOptions:
         images: Columns of pictures whose texts are paths, besides those of kind `image`.
         ignore_unknown: Whether to pass over columns that the model does not read.
         note: Told what is passed over or taken as missing.
+        csv: How delimited text is read.
     """
 
     block_rows: int = 8192
@@ -51,6 +53,7 @@ class ReadOptions:
     images: Collection[str] = ()
     ignore_unknown: bool = False
     note: Callable[[str], None] = lambda _: None
+    csv: CsvForm = field(default_factory=CsvForm)
 
 
 @dataclass(frozen=True)
@@ -102,26 +105,29 @@ def read_blocks(path: str, kinds: Mapping[str, str], options: ReadOptions) -> It
         ConfigError: If there is no such file.
         InvalidRow: If a line or a field cannot be read.
     """
-    read = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[row_format(path)]
+    kind = row_format(path)
+    read = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[kind]
     try:
         yield from read(path, kinds, options)
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"rows must be a readable file. Received: {path} ({reason})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"text must be UTF-8. Received: {error.reason} ({path})") from error
+    except UnicodeError as error:
+        encoding = options.csv.encoding.upper() if kind == "csv" else "UTF-8"
+        reason = getattr(error, "reason", None) or error
+        raise ConfigError(f"text must be {encoding}. Received: {reason} ({path})") from error
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[IO[str]]:
+def _opened(path: str, encoding: str = "utf-8-sig") -> Iterator[IO[str]]:
     if path == "-":
         yield sys.stdin
         return
     if path.endswith(".gz"):
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        with gzip.open(path, "rt", encoding=encoding, newline="") as stream:
             yield stream
     else:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
+        with open(path, encoding=encoding, newline="") as stream:
             yield stream
 
 
@@ -182,11 +188,12 @@ def _json_block(
 
 def _read_csv(path: str, kinds: Mapping[str, str], options: ReadOptions) -> Iterator[RowBlock]:
     csv.field_size_limit(_MAX_FIELD)
-    delimiter = "\t" if path.lower().removesuffix(".gz").endswith(".tsv") else ","
-    with _opened(path) as stream:
+    delimiter = options.csv.delimiter_of(path)
+    with _opened(path, options.csv.codec) as stream:
         reader = csv.reader(stream, delimiter=delimiter)
         header = next((fields for fields in reader if fields), [])
-        wanted = _check_header(header, kinds, options, path)
+        _check_delimiter(header, kinds, delimiter, path)
+        wanted = _check_header(header, kinds, options, path, delimiter)
         rows: list[list[str]] = []
         lines: list[int] = []
         try:
@@ -231,7 +238,7 @@ def _csv_block(
         try:
             kind = "path" if name in files else kinds[name]
             found[name] = [
-                None if text in NULL_VALUES else _field(text, kind, row, name)
+                None if text in options.csv.null_values else _field(text, kind, row, name)
                 for row, text in enumerate(columns[name])
             ]
         except InvalidRow as error:
@@ -319,10 +326,23 @@ def _pictures(kinds: Mapping[str, str], options: ReadOptions) -> list[str]:
     return [name for name, kind in kinds.items() if kind == "image" or name in options.images]
 
 
+def _check_delimiter(header: Sequence[str], kinds: Mapping[str, str], delimiter: str, path: str) -> None:
+    """Refuse a header that names columns of the model only if it is cut elsewhere."""
+    if len(header) != 1 or header[0] in kinds:
+        return
+    for other in _DELIMITERS:
+        if other in header[0] and not kinds.keys().isdisjoint(next(csv.reader(header, delimiter=other))):
+            raise InvalidRow(
+                f"fields must be separated by {delimiter!r}. Received: {header[0][:_SHOWN]!r}, which names "
+                f"columns of the model where it is cut at {other!r} ({path})",
+                f"write the file so{_TOLD}",
+            )
+
+
 def _check_header(
-    header: Sequence[str], kinds: Mapping[str, str], options: ReadOptions, path: str
+    header: Sequence[str], kinds: Mapping[str, str], options: ReadOptions, path: str, delimiter: str = ""
 ) -> list[str]:
-    """Return the columns of a header that the model reads."""
+    """Return the columns of a header that the model reads; `delimiter` is that of delimited text."""
     twice = [name for name in dict.fromkeys(header) if list(header).count(name) > 1]
     if twice:
         raise ConfigError(f"every column must have its own name. Received: {twice[0]!r} twice ({path})")
@@ -338,9 +358,12 @@ def _check_header(
         misspelt = _misspelt(unknown, absent)
         named = [misspelt] if misspelt else unknown
         hints = [nearest(misspelt, absent)] if misspelt else []
-        hints += [
-            "--ignore-unknown passes over what the model does not read, --keep carries it to the output"
-        ]
+        if delimiter and len(header) == 1:
+            hints.append(f"the delimiter may be another than {delimiter!r}{_TOLD}")
+        else:
+            hints.append(
+                "--ignore-unknown passes over what the model does not read, --keep carries it to the output"
+            )
         raise InvalidRow(
             "where a file lacks columns of the model, it must name no others. Received: "
             f"{', '.join(map(repr, named))}, and none for {', '.join(map(repr, absent))} ({path})",

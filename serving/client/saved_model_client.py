@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from headrace.data.errors import ConfigError
 
+from .csv_form import CsvForm
 from .folders import version_folder
 from .labels import Labels, Threshold, read_labels
 from .predictions import Predictions
@@ -66,6 +67,11 @@ class SavedModelClient:
     def dates(self) -> Mapping[str, str]:
         """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
         return self._labels.dates
+
+    @property
+    def csv(self) -> CsvForm:
+        """How delimited text of the model's data is read, as far as the labels tell."""
+        return self._labels.csv
 
     def columns(self) -> dict[str, str]:
         """Return column -> `int`, `float`, `string` or `floats`."""

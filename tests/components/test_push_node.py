@@ -10,6 +10,8 @@ from headrace.components.push.manifest import file_entries, read_manifest
 from headrace.components.push.run import run
 from headrace.data.errors import GateRejected, HeadraceError
 
+_NULLS = ("", "NA", "NaN", "nan", "null", "NULL")
+
 
 def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> NodeContext:
     """Artifacts of a run, as docs/artifacts.md lays them out, reduced to what push reads."""
@@ -61,6 +63,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
         "name": "flights",
         "output.push": str(root / "push"),
         "identity": "i9",
+        "data.csv": {"delimiter": ",", "encoding": "utf-8", "null_values": list(_NULLS)},
     }
     return NodeContext(
         "push", "r9", {n: [str(root / n)] for n in names}, {"pushed": str(root / "pushed")}, config, str(root)
@@ -120,6 +123,24 @@ def test_the_node_run_again_creates_nothing(tmp_path: Path) -> None:
     run(ctx)
     assert run(ctx).finding.startswith("flights version 1 already holds this content")
     assert json.loads((tmp_path / "pushed/pushed.json").read_text())["created"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"null_values": ["", "?"]}, {"null_values": ["", "?"]}),
+        ({"delimiter": ";", "encoding": "latin-1"}, {"delimiter": ";", "encoding": "latin-1"}),
+        ({"null_values": list(_NULLS)}, None),
+    ],
+)
+def test_clients_are_told_how_the_text_of_the_data_was_read(tmp_path: Path, given: Any, told: Any) -> None:
+    ctx = _artifacts(tmp_path)
+    ctx.config["data.csv"].update(given)
+    run(ctx)
+    for path in ("serving/flights/1/assets.extra", "lite/flights/1"):
+        label = json.loads((tmp_path / "push" / path / "labels.json").read_text())
+        assert label.get("csv") == told
+        assert set(label) - {"csv"} == {"name", "task", "classes", "threshold", "dates"}
 
 
 def test_the_node_publishes_nothing_without_the_verdict(tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.data.config import CsvOptions, DataConfig
 from headrace.data.errors import ConfigError, HeadraceError
+from headrace.data.readers.files import delimiter_of
 from headrace.pipeline.predict import PredictOptions, predict_command, predict_file
 from headrace.serving.client import RequestFailed
+from headrace.serving.client.csv_form import CsvForm
 from headrace.serving.columns import InvalidRow
 from tests.serving import client_models
 from tests.serving.client_models import Served, serving
@@ -189,6 +192,13 @@ def test_empty_stdin_is_an_error(
             r"Received: 'prise', and none for .*\(a.csv\); did you mean 'price'\?; --ignore-unknown",
         ),
         ("a.csv", "id,day\n1,2\n", r"Received: 'id', 'day', and none for .*; --ignore-unknown passes"),
+        ("a.csv", "id\n1\n", r"Received: 'id', and none for .*; the delimiter may be another than ','"),
+        (
+            "a.csv",
+            "id;price;name\n7;1;a\n",
+            r"separated by ','. Received: 'id;price;name', which names columns of .* at ';' \(a.csv",
+        ),
+        ("a.tsv", "price,name\n1,a\n", r"separated by '\\t'. Received: 'price,name', .* at ','"),
         ("a.csv", "steps\n5\n", r"must be a JSON list of numbers. Received: '5' \(line 2 of a.csv"),
         ("a.csv", "price\n1\n\xff", "text must be UTF-8"),
         ("a.csv", "price\n", "rows must be at least one. Received: none"),
@@ -227,6 +237,54 @@ def test_a_text_that_is_no_date_is_named_by_its_line(
             stream.write(line.replace("BAD", bad))
         with pytest.raises(InvalidRow, match=rf"Received: '{bad}' \(line {place} of {name}, column 'name'\)"):
             predict(served, input=name, labels="labels.json", output="out.csv")
+
+
+def _told(served: Served, csv: Any) -> str:
+    """Write the labels of the shop with what they tell of delimited text."""
+    label = json.loads((served.root / "shop/1/assets.extra/labels.json").read_text())
+    Path("labels.json").write_text(json.dumps({**label, "csv": csv}))
+    return "labels.json"
+
+
+def test_text_is_read_as_the_data_of_the_training_was(served: Served, folder: Path) -> None:
+    labels = _told(served, {"delimiter": ";", "encoding": "latin-1", "null_values": ["", "?"]})
+    (folder / "a.csv").write_text("id;price;name\n1;?;NA\n2;10;?\n3;10;\xe9\n", encoding="latin-1")
+    predict(served, input="a.csv", labels=labels, output="out.csv", keep=("id",))
+    table = pa.csv.read_csv("out.csv")
+    assert table["id"].to_pylist() == [1, 2, 3]
+    # As client_models.shop_yes counts: a missing price is 0.25, a byte of a name 0.01; e acute has two.
+    np.testing.assert_allclose(table["score_yes"], [0.25 + 0.02, 0.1, 0.1 + 0.02], atol=1e-6)
+    (folder / "a.tsv").write_text("price\tname\n10\tNA\n")
+    labels = _told(served, {"null_values": ["?"]})
+    predict(served, input="a.tsv", labels=labels, output="out.csv")
+    np.testing.assert_allclose(pa.csv.read_csv("out.csv")["score_yes"], [0.12], atol=1e-6)
+    (folder / "a.csv").write_text("price\nNA\n")
+    with pytest.raises(InvalidRow, match=r"must be a number. Received: 'NA' \(line 2 of a.csv"):
+        predict(served, input="a.csv", labels=labels, output="out.csv")
+
+
+def test_labels_without_a_csv_read_as_the_defaults_of_a_config(served: Served) -> None:
+    plain = CsvOptions()
+    assert CsvForm() == CsvForm.of(None, "") == CsvForm.of({}, "")
+    assert CsvForm.of(plain.model_dump(mode="json"), "") == CsvForm()
+    for name in ("a.csv", "b.tsv", "C.TSV.GZ"):
+        for delimiter in (",", ";"):
+            data = DataConfig.model_validate({"path": name, "label": "y", "csv": {"delimiter": delimiter}})
+            assert CsvForm(delimiter).delimiter_of(name) == delimiter_of(name, data)
+
+
+@pytest.mark.parametrize(
+    "csv", [[], {"delimiter": ";;"}, {"encoding": "klingon"}, {"null_values": "?"}, {"null_values": [1]}]
+)
+def test_labels_that_tell_no_form_of_text_are_refused(served: Served, folder: Path, csv: Any) -> None:
+    with pytest.raises(ConfigError, match=r"`csv` must be an object with .*\(labels.json\)"):
+        predict(served, labels=_told(served, csv), output="out.csv")
+
+
+def test_a_wrong_delimiter_is_refused_whatever_is_passed_over(served: Served, folder: Path) -> None:
+    (folder / "a.csv").write_text("price;id\n1;7\n")
+    with pytest.raises(InvalidRow, match=r"cut at ';'.*--labels tells the delimiter"):
+        predict(served, input="a.csv", output="out.csv", ignore_unknown=True)
 
 
 def test_an_error_late_in_a_file_leaves_the_old_result(
