@@ -207,6 +207,42 @@ def test_failure_tells_the_error() -> None:
     assert "`output.runs` must have room. free some space" in Page(build(summary, evidence)).text
 
 
+def test_data_that_ingest_refused_is_told_with_the_nodes_own_reason() -> None:
+    summary, evidence = run("binary", "data_rejected", rows=600)
+    reason = "column 'n' is read as a number. Received: '12k?' (row 9, line 10 of p.csv)"
+    summary |= {"gates": [], "variants": [], "error": {"message": reason, "hint": "mend it", "exit_code": 4}}
+    del evidence["anomalies"]
+    for index, node in enumerate(summary["nodes"]):
+        node["state"] = "skipped" if index else "failed"
+        node |= {"wall_s": 0.0, "cpu_s": 0.0, "peak_rss_bytes": 0} if index else {"finding": ""}
+    page = Page(build(summary, evidence))
+    banner, rest = page.text.split("Peak memory", 1)
+    assert f"{reason}. mend it. Nothing was trained, nothing was pushed." in banner
+    assert "schema." not in banner
+    assert reason in rest
+    assert page.text.count("– not run") == len(summary["nodes"]) - 1
+    assert "0 B" not in page.text
+    assert "0.00 s" not in page.text
+
+
+def test_the_gates_of_a_push_add_up(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    gate = summary["gates"][0]
+    summary["gates"] = [
+        {**gate, "variant": variant, "state": state}
+        for state, variant, times in (
+            ("PASS", "float32", 31),
+            ("NO_BASELINE", "float32", 3),
+            ("FAIL", "tflite_int8", 1),
+        )
+        for _ in range(times)
+    ]
+    assert (
+        "31 of 35 gates passed; 3 had no baseline to compare with yet; 1 failed (tflite_int8: not pushed)."
+        in Page(build(summary, evidence)).text
+    )
+
+
 def test_figures_are_those_of_the_evidence(pushed: tuple[Any, Any]) -> None:
     summary, _ = pushed
     text = Page(build(*pushed)).text

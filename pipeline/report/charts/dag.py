@@ -124,12 +124,9 @@ def _edge(start: _Place, end: _Place) -> Markup:
 
 def _node(item: Mapping[str, Any], known: Mapping[str, Any], place: _Place) -> Markup:
     x, y = place.x, place.y
-    state = str(known.get("state") or "not run")
-    words = (
-        state
-        if known.get("wall_s") is None or state == "skipped"
-        else f"{state}, {duration(known['wall_s'])}"
-    )
+    state = str(known.get("state") or "not run").replace("skipped", "not run")
+    timed = known.get("wall_s") is not None and state != "not run"
+    words = f"{state}, {duration(known['wall_s'])}" if timed else state
     needs = ", ".join(item.get("inputs") or ()) or "nothing"
     css = f"node {state.replace(' ', '-')}"
     return element(

@@ -5,13 +5,14 @@ from typing import Any
 
 from ..charts.dag import dag
 from ..charts.timeline import starts, timeline_bar
-from ..facts import Facts
+from ..facts import Facts, dig
 from ..numbers import DASH, duration, finite, size
 from ..table import Cell, Column, Row, Table, number
 
 __all__ = ["lineage", "nodes", "reproduce"]
 
 _SIGNS = {"complete": "✓", "cached": "↺", "failed": "✕", "skipped": "–"}
+_WORDS = {"skipped": "not run"}
 
 
 def nodes(facts: Facts) -> dict[str, Any] | None:
@@ -23,10 +24,12 @@ def nodes(facts: Facts) -> dict[str, Any] | None:
     by_id = {str(node.get("id")): node for node in ran}
     return {
         "svg": dag(graph, by_id, "The DAG: nodes with state and seconds") if graph else None,
-        "table": _timings(ran, graph) if ran else None,
+        "table": _timings(ran, graph, _failure(facts)) if ran else None,
         "recorded": any(finite(node.get("start_s")) is not None for node in ran),
         "states": [
-            (state, sign) for state, sign in _SIGNS.items() if any(node.get("state") == state for node in ran)
+            (_WORDS.get(state, state), sign)
+            for state, sign in _SIGNS.items()
+            if any(node.get("state") == state for node in ran)
         ],
     }
 
@@ -75,7 +78,12 @@ def reproduce(facts: Facts) -> dict[str, Any] | None:
     return found if any(found.values()) else None
 
 
-def _timings(ran: Sequence[Mapping[str, Any]], graph: Sequence[Mapping[str, Any]]) -> Table:
+def _failure(facts: Facts) -> str:
+    """Return what stopped the run, in one line; further lines are gates, which have their own table."""
+    return str(dig(facts.summary, "error", "message") or "").split("\n", 1)[0]
+
+
+def _timings(ran: Sequence[Mapping[str, Any]], graph: Sequence[Mapping[str, Any]], reason: str) -> Table:
     begun = starts(ran, graph)
     total = max((begun[str(node.get("id"))] + (finite(node.get("wall_s")) or 0) for node in ran), default=0.0)
     titles = {str(item["id"]): str(item.get("title") or "") for item in graph}
@@ -90,15 +98,19 @@ def _timings(ran: Sequence[Mapping[str, Any]], graph: Sequence[Mapping[str, Any]
     rows = []
     for node in ran:
         name, state = str(node.get("id")), str(node.get("state") or DASH)
-        wall, cpu, peak = (finite(node.get(key)) for key in ("wall_s", "cpu_s", "peak_rss_bytes"))
+        reached = state != "skipped"
+        wall, cpu, peak = (
+            finite(node.get(key)) if reached else None for key in ("wall_s", "cpu_s", "peak_rss_bytes")
+        )
+        finding = str(node.get("finding") or "") or (reason if state == "failed" else "")
         bar = (
             timeline_bar(begun[name], wall, total, state) if state in ("complete", "failed", "cached") else ""
         )
         rows.append(
             Row(
                 [
-                    Cell(name, hint=titles.get(name, ""), note=str(node.get("finding") or ""), css="node"),
-                    Cell(f"{_SIGNS.get(state, '')} {state}".strip(), css=f"state {state}"),
+                    Cell(name, hint=titles.get(name, ""), note=finding, css="node"),
+                    Cell(f"{_SIGNS.get(state, '')} {_WORDS.get(state, state)}".strip(), css=f"state {state}"),
                     Cell(bar, sort=begun[name], css="timeline"),
                     number(duration(wall), wall),
                     number(duration(cpu), cpu),

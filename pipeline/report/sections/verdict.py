@@ -17,6 +17,12 @@ _WORDS = {
     "data_rejected": "Data rejected",
     "failed": "Failed",
 }
+_NOT_PASSED = {
+    "NO_BASELINE": "had no baseline to compare with yet",
+    "FAIL": "failed",
+    "SKIPPED": "could not be judged",
+    "NO_THRESHOLD": "had no threshold",
+}
 _MOST_REASONS = 6
 
 
@@ -74,26 +80,41 @@ def cards(facts: Facts) -> list[Card]:
 def _reason(facts: Facts, state: str, blocked: int) -> str:
     gates = facts.summary.get("gates") or []
     if state == "pushed":
-        passed = sum(gate.get("state") == "PASS" for gate in gates)
-        first = sum(gate.get("state") == "NO_BASELINE" for gate in gates)
-        also = f"; {count(first)} had no baseline to compare with yet" if first else ""
-        return (
-            f"{count(passed)} of {count(len(gates))} gates passed{also}." if gates else "Every gate passed."
-        )
+        return _counted(gates) if gates else "Every gate passed."
     if state == "rejected":
         stand = "stands" if blocked == 1 else "stand"
         return f"{count(blocked)} of {count(len(gates))} gates {stand} in the way. Nothing was pushed."
-    if state == "data_rejected":
-        return "The data breaks the schema. Nothing was trained, nothing was pushed."
+    if state == "data_rejected" and (facts.evidence.get("anomalies") or blocked):
+        rule = "breaks the schema" if facts.evidence.get("anomalies") else "does not pass its gates"
+        return f"The data {rule}. Nothing was trained, nothing was pushed."
     if message := dig(facts.summary, "error", "message"):
         hint = dig(facts.summary, "error", "hint")
-        return f"{message}. {hint}" if hint else str(message)
+        end = " Nothing was trained, nothing was pushed." if state == "data_rejected" else ""
+        said = f"{message}. {hint}" if hint else str(message)
+        return f"{said}.{end}" if end else said
+    if state == "data_rejected":
+        return "The data was refused. Nothing was trained, nothing was pushed."
     broken = [
         str(node.get("id")) for node in facts.summary.get("nodes") or () if node.get("state") == "failed"
     ]
     if broken:
         return f"The node {', '.join(broken)} failed; what ran before it is below."
     return "The run did not come to a verdict; what is known is below."
+
+
+def _counted(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many gates of a push ended how; the numbers sum to all of them."""
+    parts = []
+    for state, words in _NOT_PASSED.items():
+        found = [gate for gate in gates if gate.get("state") == state]
+        if not found:
+            continue
+        # A push waits only for the gates of the variants that it takes.
+        names = ", ".join(dict.fromkeys(str(gate["variant"]) for gate in found if gate.get("variant")))
+        who = f" ({names}: not pushed)" if names and state == "FAIL" else ""
+        parts.append(f"{count(len(found))} {words}{who}")
+    passed = sum(gate.get("state") == "PASS" for gate in gates)
+    return "; ".join([f"{count(passed)} of {count(len(gates))} gates passed", *parts]) + "."
 
 
 def _blocking(facts: Facts, state: str) -> list[tuple[str, str, str]]:
