@@ -14,6 +14,8 @@ from .config_errors import CHOOSERS
 __all__ = ["json_schema", "markdown"]
 
 
+_ATTRIBUTE = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
+
 _HEAD = """\
 # The config file
 
@@ -66,8 +68,9 @@ def _documented(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
     fields: dict[str, str] = {}
     current = ""
     for line in tail.splitlines():
-        match = re.match(r"^    ([\w, ]+): (.*)$", line)
-        if match:
+        match = _ATTRIBUTE.match(line)
+        # A wrapped line may begin like an attribute, with `word:`, but names no field or is indented further.
+        if match and set(match[1].split(", ")) <= set(model.model_fields):
             current = match[1]
             fields[current] = match[2]
         elif current and line.strip():
@@ -152,5 +155,5 @@ def _default_text(field: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(str(item) for item in value) + "]"
+        return "[" + ", ".join('""' if item == "" else str(item) for item in value) + "]"
     return str(value).replace("|", "\\|") if value != "" else '""'
