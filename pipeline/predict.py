@@ -16,6 +16,8 @@ __all__ = ["PredictOptions", "predict_command", "predict_file"]
 _PROGRESS_S = 2.0
 _BLOCK_ROWS = 8192
 _SHORT_DIGITS = 6
+_NO_PICTURE = "a picture must be a JPEG or PNG file"
+"""What a model says of bytes that are no picture, as `headrace.components.features` has it."""
 
 Say = Callable[[str], None]
 
@@ -117,6 +119,7 @@ def predict_file(options: PredictOptions, say: Say) -> int:
 
 def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> int:
     from headrace.serving.client.date_columns import check_dates
+    from headrace.serving.client.failures import RequestFailed
     from headrace.serving.client.row_files import ReadOptions, read_blocks
     from headrace.serving.columns import InvalidRow
 
@@ -140,6 +143,9 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
                 )
         except InvalidRow as error:
             raise error.moved(0, block.place) from error.__cause__
+        except RequestFailed as error:
+            error.hint = _refusal_hint(error, block.place, options)
+            raise
         write(found, block.kept)
         if version is not None and found.version not in (version, None):
             say(f"note: from row {progress.rows + 1:,} on version {found.version} answered, before {version}")
@@ -155,6 +161,19 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
         by = f", version {version}" if version is not None else ""
         say(f"{progress.rows:,} rows in {progress.seconds:.1f} s{by}; decided by {rule}")
     return progress.rows
+
+
+def _refusal_hint(error: Any, place: Callable[[int], str], options: PredictOptions) -> str:
+    """Return what a user can do about rows that a server refused; empty where it did not judge them."""
+    if error.code.name != "INVALID_ARGUMENT" or error.rows is None:
+        return ""
+    first, count = error.rows
+    hints = [f"the request held {place(first)}"]
+    if count > 1:
+        hints = [f"{hints[0]} to {place(first + count - 1)}; --batch-rows 1 finds the row"]
+    if _NO_PICTURE in error.text and not options.images:
+        hints.insert(0, "a server does not tell paths from pictures: name their column by --images COLUMN")
+    return "; ".join(hints)
 
 
 def _client(options: PredictOptions) -> Any:

@@ -1,10 +1,14 @@
 """What a client raises when it got no answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from headrace.data.errors import HeadraceError
 
 from ..server.errors import HTTP_STATUS, Code
 
-__all__ = ["Code", "RequestFailed", "code_of_status"]
+__all__ = ["Code", "RequestFailed", "code_of_status", "of_rows"]
 
 _OF_STATUS = {
     400: Code.INVALID_ARGUMENT,
@@ -27,7 +31,10 @@ class RequestFailed(HeadraceError):
     Attributes:
         code: As given.
         text: As given.
+        rows: First row, from 0, and number of rows of the request, where it was one of rows.
     """
+
+    rows: tuple[int, int] | None = None
 
     def __init__(self, code: Code, text: str, place: str = "", attempts: int = 1) -> None:
         self.code, self.text, self.place, self.attempts = code, text, place, attempts
@@ -37,8 +44,24 @@ class RequestFailed(HeadraceError):
             f"the server must answer. Received: {code.name}: {text}" + (f" ({where})" if where else "")
         )
 
-    def __reduce__(self) -> tuple[type["RequestFailed"], tuple[Code, str, str, int]]:  # type: ignore[override]
-        return RequestFailed, (self.code, self.text, self.place, self.attempts)
+    def __reduce__(self) -> tuple[Any, ...]:
+        told = {"rows": self.rows, "hint": self.hint}
+        return RequestFailed, (self.code, self.text, self.place, self.attempts), told
+
+
+@contextmanager
+def of_rows(first: int, count: int) -> Iterator[None]:
+    """Let a failure tell which rows its request held.
+
+    Args:
+        first: The first one, from 0.
+        count: How many.
+    """
+    try:
+        yield
+    except RequestFailed as error:
+        error.rows = (first, count)
+        raise
 
 
 def code_of_status(status: int) -> Code:

@@ -14,7 +14,7 @@ from headrace.data.errors import ConfigError
 from ..columns import InvalidRow
 from .address import Address, parse_url
 from .csv_form import CsvForm
-from .failures import Code, RequestFailed
+from .failures import Code, RequestFailed, of_rows
 from .labels import Labels, Threshold, read_labels
 from .predictions import Predictions
 from .requests import Progress, RowOptions, TensorRequest, joined
@@ -223,7 +223,8 @@ class RemoteClient(_Remote, ABC):
     def _carried_out(self, request: TensorRequest, progress: Progress | None) -> Predictions:
         address, parts, done = self._address_for(request), [], 0
         for rows, tensors in request.parts():
-            parts.append(self._run(address, tensors, request.signature.name, ()))
+            with of_rows(done, rows):
+                parts.append(self._run(address, tensors, request.signature.name, ()))
             done += rows
             if progress is not None:
                 progress(done, request.total)
@@ -305,7 +306,8 @@ class AsyncRemoteClient(_Remote, ABC):
     async def _carried_out(self, request: TensorRequest, progress: Progress | None) -> Predictions:
         address, parts, done = self._address_for(request), [], 0
         for rows, tensors in request.parts():
-            parts.append(await self._run(address, tensors, request.signature.name, ()))
+            with of_rows(done, rows):
+                parts.append(await self._run(address, tensors, request.signature.name, ()))
             done += rows
             if progress is not None:
                 progress(done, request.total)

@@ -92,6 +92,26 @@ def value(path: Path) -> str:
     return _save(module, path, labels, raw)
 
 
+def picture(path: Path) -> str:
+    """A column of pictures, decoded as pushed models decode them; the mean of each, in [0, 1]."""
+    # Here, since they import tf.Transform, which the other models do without.
+    from headrace.components.features.graph import Column
+    from headrace.components.features.outputs import Picture
+    from headrace.components.features.pictures import build_picture
+
+    module = tf.Module()
+    planned = Picture("photo", "photo", "photo", 2, 2, 3, "stretch", False, "unit", None, 255.0)
+
+    @tf.function(input_signature=[{"photo": tf.TensorSpec([None], tf.string, name="photo")}])
+    def raw(columns: dict[str, Any]) -> dict[str, Any]:
+        files = columns["photo"]
+        flat = build_picture(planned, Column(files, tf.not_equal(files, ""), None), "photo")
+        return {"outputs": tf.reduce_mean(flat, axis=1)}
+
+    labels = {"name": "y", "task": "regression", "classes": None, "threshold": None}
+    return _save(module, path, labels, raw)
+
+
 @dataclass(frozen=True)
 class Served:
     """Models behind both doors."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pytest
 import tensorflow as tf
 
@@ -18,6 +19,7 @@ from headrace.components.parity.tolerance import TOLERANCE, max_relative_differe
 from headrace.components.quantization.lite import convert_float
 from headrace.components.training.signatures import save_module, transformed_module
 from headrace.data.errors import ConfigError
+from headrace.pipeline.predict import PredictOptions, predict_file
 from headrace.serving.client import LiteClient, SavedModelClient, connect
 from headrace.serving.columns import InvalidRow
 from headrace.serving.images import encode_png
@@ -87,6 +89,24 @@ def test_a_bundle_is_a_folder_or_its_highest_version(push: Path) -> None:
         connect(push / "nowhere")
     with pytest.raises(ConfigError, match=r"signature for rows. Received: 'odd' .*serving_raw"):
         SavedModelClient(push / "serving/flights", signature="odd")
+
+
+@pytest.mark.parametrize("side", ["lite", "serving"])
+def test_a_folder_reads_text_as_its_labels_tell(push: Path, tmp_path: Path, side: str) -> None:
+    model = tmp_path / "3"
+    shutil.copytree(push / side / "flights/3", model)
+    labels = model / ("labels.json" if side == "lite" else "assets.extra/labels.json")
+    told = {"csv": {"delimiter": ";", "null_values": ["", "?"]}}
+    labels.write_text(json.dumps(json.loads(labels.read_text()) | told))
+    rows, answers = tmp_path / "a.csv", tmp_path / "out.csv"
+    rows.write_text("distance;carrier\n700;?\n?;UA\n")
+    predict_file(PredictOptions(str(model), str(rows), str(answers)), lambda _: None)
+    with connect(model) as client:
+        expected = client.predict([{"distance": 700.0}, {"carrier": "UA"}]).scores[:, 1]
+        other = client.predict([{"distance": 700.0, "carrier": "?"}]).scores[0, 1]
+    assert abs(expected[0] - other) > 1e-5  # so what is missing is told from an unknown category
+    found = csv.read_csv(answers)["score_1"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_parts_progress_and_places_are_those_of_the_other_clients(made: Trained, push: Path) -> None:

@@ -230,7 +230,10 @@ class TestRows:
         assert (
             moved.moved(0, lambda row: f"line {row}").message == "a rule. Received: 1 (line 13, column 'x')"
         )
-        failed = pickle.loads(pickle.dumps(RequestFailed(Code.NOT_FOUND, "gone", "grpc://h/m", 2)))
+        refused = RequestFailed(Code.NOT_FOUND, "gone", "grpc://h/m", 2)
+        refused.rows, refused.hint = (3, 2), "a hint"
+        failed = pickle.loads(pickle.dumps(refused))
+        assert (failed.rows, failed.hint) == ((3, 2), "a hint")
         assert (
             str(failed) == "the server must answer. Received: NOT_FOUND: gone (grpc://h/m, after 2 attempts)"
         )

@@ -21,6 +21,7 @@ from headrace.pipeline.predict import PredictOptions, predict_command, predict_f
 from headrace.serving.client import RequestFailed
 from headrace.serving.client.csv_form import CsvForm
 from headrace.serving.columns import InvalidRow
+from headrace.serving.images import encode_png
 from tests.serving import client_models
 from tests.serving.client_models import Served, serving
 
@@ -34,7 +35,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     client_models.shop(root / "shop" / "1")
     client_models.tags(root / "tags" / "1")
     client_models.value(root / "value" / "1")
-    with serving(root, ("shop", "tags", "value")) as found:
+    client_models.picture(root / "picture" / "1")
+    with serving(root, ("shop", "tags", "value", "picture")) as found:
         yield found
 
 
@@ -333,6 +335,34 @@ def test_pictures_lie_beside_the_rows(served: Served, folder: Path) -> None:
     for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
         predict(served, input=f"inner/{name}", output="out.parquet", images=("photo",))
         np.testing.assert_allclose(pq.read_table("out.parquet")["score_yes"], [0.2, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", ["rest", "grpc"])
+def test_pictures_that_a_server_refuses_are_named_by_their_lines(
+    served: Served, folder: Path, scheme: str
+) -> None:
+    content = encode_png(np.full((2, 2, 3), 51, np.uint8))
+    (folder / "one.png").write_bytes(content)
+    (folder / "cut.png").write_bytes(content[:-20])
+    (folder / "a.csv").write_text("photo\none.png\none.png\none.png\ncut.png\n")
+    url = served.url(scheme, "picture")
+
+    def hint(**options: Any) -> str:
+        with pytest.raises(RequestFailed, match="INVALID_ARGUMENT: ") as caught:
+            predict_file(PredictOptions(url, "a.csv", "out.csv", **options), lambda _: None)
+        return caught.value.hint
+
+    assert hint(batch_rows=2) == (
+        "a server does not tell paths from pictures: name their column by --images COLUMN; "
+        "the request held line 2 of a.csv to line 3 of a.csv; --batch-rows 1 finds the row"
+    )
+    assert hint(batch_rows=2, images=("photo",)) == (
+        "the request held line 4 of a.csv to line 5 of a.csv; --batch-rows 1 finds the row"
+    )
+    assert hint(batch_rows=1, images=("photo",)) == "the request held line 5 of a.csv"
+    (folder / "a.csv").write_text("photo\none.png\n")
+    predict_file(PredictOptions(url, "a.csv", "out.csv", images=("photo",)), lambda _: None)
+    assert pa.csv.read_csv("out.csv")["output"].to_pylist() == pytest.approx([51 / 255])
 
 
 @pytest.mark.parametrize(
