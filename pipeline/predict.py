@@ -18,6 +18,7 @@ _BLOCK_ROWS = 8192
 _SHORT_DIGITS = 6
 _NO_PICTURE = "a picture must be a JPEG or PNG file"
 """What a model says of bytes that are no picture, as `headrace.components.features` has it."""
+_NAME_PATHS = "if a column holds paths of pictures, name it by --images COLUMN"
 
 Say = Callable[[str], None]
 
@@ -142,7 +143,10 @@ def _predict_all(client: Any, options: PredictOptions, write: Any, say: Say) -> 
                     block.rows, ignore_unknown=options.ignore_unknown, progress=progress.within(block.total)
                 )
         except InvalidRow as error:
-            raise error.moved(0, block.place) from error.__cause__
+            found_at = error.moved(0, block.place)
+            if _NO_PICTURE in error.text and not options.images:
+                found_at.hint = _NAME_PATHS
+            raise found_at from error.__cause__
         except RequestFailed as error:
             error.hint = _refusal_hint(error, block.place, options)
             raise
@@ -172,7 +176,7 @@ def _refusal_hint(error: Any, place: Callable[[int], str], options: PredictOptio
     if count > 1:
         hints = [f"{hints[0]} to {place(first + count - 1)}; --batch-rows 1 finds the row"]
     if _NO_PICTURE in error.text and not options.images:
-        hints.insert(0, "a server does not tell paths from pictures: name their column by --images COLUMN")
+        hints.insert(0, _NAME_PATHS)
     return "; ".join(hints)
 
 

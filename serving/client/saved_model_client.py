@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from headrace.data.errors import ConfigError
 
+from ..columns import InvalidRow
 from .csv_form import CsvForm
 from .folders import version_folder
 from .labels import Labels, Threshold, read_labels
@@ -15,6 +16,8 @@ from .requests import Progress, RowOptions, TensorRequest, joined
 from .signatures import ModelSignature, Tensor, column_kinds
 
 __all__ = ["SavedModelClient"]
+
+_PREFIX = "Graph execution error:"
 
 
 class SavedModelClient:
@@ -95,11 +98,32 @@ class SavedModelClient:
         request = TensorRequest(rows, self._signature, options)
         parts, done = [], 0
         for size, tensors in request.parts():
-            parts.append(self._model.run(self._signature.name, tensors))
+            parts.append(self._answered(tensors, size, done))
             done += size
             if progress is not None:
                 progress(done, request.total)
         return self._labels.predictions(joined(parts), self.version)
+
+    def _answered(self, tensors: Mapping[str, Any], size: int, first: int) -> dict[str, Any]:
+        """Return what the model answers to `size` rows, the first of which is row `first` of all."""
+        from tensorflow.errors import InvalidArgumentError
+
+        try:
+            return self._model.run(self._signature.name, tensors)
+        except InvalidArgumentError as error:
+            start, end = 0, size  # of rows among which one is refused: the first such row is sought
+            while end - start > 1:
+                middle = (start + end) // 2
+                half = {name: values[start:middle] for name, values in tensors.items()}
+                try:
+                    self._model.run(self._signature.name, half)
+                    start = middle
+                except InvalidArgumentError:
+                    end = middle
+            reason = str(error.message).removeprefix(_PREFIX).strip().split("\n")[0]
+            raise InvalidRow(
+                f"a row must be one that the model can read. Received: {reason}", row=first + start
+            ) from error
 
     def close(self) -> None:
         """Release the model."""

@@ -353,7 +353,7 @@ def test_pictures_that_a_server_refuses_are_named_by_their_lines(
         return caught.value.hint
 
     assert hint(batch_rows=2) == (
-        "a server does not tell paths from pictures: name their column by --images COLUMN; "
+        "if a column holds paths of pictures, name it by --images COLUMN; "
         "the request held line 2 of a.csv to line 3 of a.csv; --batch-rows 1 finds the row"
     )
     assert hint(batch_rows=2, images=("photo",)) == (
@@ -363,6 +363,18 @@ def test_pictures_that_a_server_refuses_are_named_by_their_lines(
     (folder / "a.csv").write_text("photo\none.png\n")
     predict_file(PredictOptions(url, "a.csv", "out.csv", images=("photo",)), lambda _: None)
     assert pa.csv.read_csv("out.csv")["output"].to_pylist() == pytest.approx([51 / 255])
+
+
+def test_pictures_that_a_folder_refuses_are_named_by_their_line(served: Served, folder: Path) -> None:
+    content = encode_png(np.full((2, 2, 3), 51, np.uint8))
+    (folder / "one.png").write_bytes(content)
+    (folder / "cut.png").write_bytes(content[:-20])
+    (folder / "a.csv").write_text("photo\n" + "one.png\n" * 6 + "cut.png\none.png\ncut.png\n")
+    model = str(served.root / "picture")
+    with pytest.raises(InvalidRow, match=r"model can read. Received: .*PNG.* \(line 8 of a.csv\)"):
+        predict_file(PredictOptions(model, "a.csv", "out.csv", images=("photo",)), lambda _: None)
+    with pytest.raises(InvalidRow, match=r"JPEG or PNG file .* \(line 2 of a.csv\); .*--images COLUMN"):
+        predict_file(PredictOptions(model, "a.csv", "out.csv"), lambda _: None)
 
 
 @pytest.mark.parametrize(
