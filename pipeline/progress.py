@@ -1,5 +1,6 @@
 """Progress of a run on a terminal (one live line) or in a log (plain lines)."""
 
+import os
 import time
 from typing import Any
 
@@ -72,7 +73,7 @@ class TerminalReporter:
         )
         line.append("cached  " if result.state == "cached" else "", style="cyan")
         line.append(
-            result.finding if result.state != "failed" else _first_line(result.error),
+            _from_here(result.finding) if result.state != "failed" else _first_line(result.error),
             style="" if result.state != "failed" else "red",
         )
         self._console.print(line, soft_wrap=True)
@@ -96,6 +97,11 @@ class TerminalReporter:
         cells.append(Text(text, overflow="ellipsis", no_wrap=True))
         grid.add_row(*cells)
         return Group(grid)
+
+
+def _from_here(finding: str) -> str:
+    """Return what a node found, paths in the working directory without it."""
+    return finding.replace(os.path.join(os.getcwd(), ""), "")
 
 
 def _event_text(event: dict[str, Any]) -> str:

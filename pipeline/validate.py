@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from headrace.components.ingest.sample import Sample, check_sample
 
 from .check import check
-from .config import column_plan, load_config
+from .config import RunConfig, column_plan, load_config
+from .metadata_failure import check_reachable
 
 __all__ = ["validate"]
 
@@ -24,28 +25,41 @@ def validate(path: str, overrides: Sequence[str] = ()) -> list[str]:
 
     Raises:
         ConfigError: If the config, a file or a column is wrong.
+        EnvironmentProblem: If the metadata's database does not answer, or what `check` needs is not here.
         DataRejected: If ingest would refuse one of the rows.
     """
     loaded = load_config(path, overrides)
     source = check(loaded)
+    check_reachable(loaded.metadata)
     plan = column_plan(loaded)
     sample = check_sample(source, loaded.data, plan)
-    files = f"{len(source.paths)} file{'s' if len(source.paths) != 1 else ''}"
-    read = f"all {sample.rows:,} rows" if sample.whole else f"the first {sample.rows:,} rows"
     found = (
-        f"{path} is valid: {files}, {source.size_bytes / 1e6:.1f} MB, {len(plan.features)} feature columns, "
-        f"label {plan.label} ({loaded.data.task}); {read} can be ingested"
+        f"{path} is valid: {_counted(len(source.paths), 'file')}, {source.size_bytes / 1e6:.1f} MB, "
+        f"{_counted(len(plan.features), 'feature column')}, label {plan.label} ({loaded.data.task}); "
+        f"{_readable(sample)} can be ingested"
     )
-    return [found, *_corrupt(sample, loaded.data.max_corrupt_share)]
+    return [found, *_corrupt(sample, loaded)]
 
 
-def _corrupt(sample: Sample, allowed: float) -> list[str]:
-    """Tell of pictures that would be left out."""
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _readable(sample: Sample) -> str:
+    """Say how many of the rows that were looked at ingest would take."""
+    if not sample.corrupt_rows:
+        return f"all {sample.rows:,} rows" if sample.whole else f"the first {sample.rows:,} rows"
+    looked_at = f"{sample.rows:,} rows" if sample.whole else f"the first {sample.rows:,} rows"
+    return f"{sample.rows - sample.corrupt_rows:,} of {looked_at}"
+
+
+def _corrupt(sample: Sample, config: RunConfig) -> list[str]:
+    """Tell of pictures that are left out."""
     if not sample.corrupt_rows:
         return []
     named = "; ".join(f"{entry.path}: {entry.reason}" for entry in sample.corrupt[:_SHOWN])
     more = f"; and {sample.corrupt_rows - _SHOWN:,} more" if sample.corrupt_rows > _SHOWN else ""
     return [
-        f"note: {sample.corrupt_rows:,} of {sample.rows:,} pictures cannot be decoded and would be left out; "
-        f"at most {allowed:.2%} may be (data.max_corrupt_share): {named}{more}"
+        f"note: {_counted(sample.corrupt_rows, 'picture')} cannot be decoded and will be left out; at most "
+        f"{config.data.max_corrupt_share:.2%} may be (data.max_corrupt_share): {named}{more}"
     ]

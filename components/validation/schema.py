@@ -42,15 +42,13 @@ def run(ctx: NodeContext) -> NodeResult:
         written = path is not None and write_inferred(path, body, ctx.config["validation.schema_sha256"])
         schema, origin = inferred, Origin("inferred", path if written else None)
         finding = f"inferred {len(schema.feature)} features, " + (
-            f"written to {_shown(str(path))}"
-            if written
-            else "kept in the run only: the config's folder takes no files"
+            f"written to {path}" if written else "kept in the run only: the config's folder takes no files"
         )
     else:
         schema = parse_schema(text, str(path))
         added = _add_missing_features(schema, inferred)
         origin = Origin("kept", path, added)
-        finding = f"kept {len(schema.feature) - len(added)} features from {_shown(str(path))}" + (
+        finding = f"kept {len(schema.feature) - len(added)} features from {path}" + (
             f"; new and inferred: {', '.join(added)}" if added else ""
         )
     folder = Path(ctx.outputs["schema"])
@@ -58,11 +56,6 @@ def run(ctx: NodeContext) -> NodeResult:
     text = with_origin(text_format.MessageToString(schema), origin)
     (folder / SCHEMA_FILE).write_text(text, encoding="utf-8")
     return NodeResult(finding, {"schema": {"origin": origin.origin}})
-
-
-def _shown(path: str) -> str:
-    """Return a path's last folder and name: enough to find it from wherever a cached finding is read."""
-    return "/".join(Path(path).parts[-2:])
 
 
 def infer_schema(statistics: Mapping[str, Any], data: DataConfig) -> Any:

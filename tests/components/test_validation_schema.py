@@ -95,12 +95,12 @@ def test_the_first_run_writes_the_file_and_later_runs_keep_it(tmp_path: Path) ->
     room = Room(tmp_path, path)
     assert curation_hash(path) is None
     first, base = room.run(usual(), "first")
-    assert first["schema"].finding == f"inferred 6 features, written to {tmp_path.name}/flights.schema.pbtxt"
+    assert first["schema"].finding == f"inferred 6 features, written to {path}"
     assert read_origin((base / "schema/schema.pbtxt").read_text()).origin == "inferred"
     written = path.read_text()
     assert curation_hash(path) is None
     second, base = room.run(usual(50), "second")
-    assert second["schema"].finding == f"kept 6 features from {tmp_path.name}/flights.schema.pbtxt"
+    assert second["schema"].finding == f"kept 6 features from {path}"
     assert read_origin((base / "schema/schema.pbtxt").read_text()).origin == "kept"
     assert path.read_text() == written
     path.write_text(written + "# mine\n")

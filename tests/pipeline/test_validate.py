@@ -1,14 +1,17 @@
 """`headrace validate` reads the first rows: it names what ingest would refuse, and says how far it read."""
 
+import socket
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from headrace.components.ingest import sample
 from headrace.components.ingest.run import run as ingest_run
 from headrace.components.node import NodeContext
-from headrace.data.errors import DataRejected
+from headrace.data.errors import DataRejected, EnvironmentProblem
+from headrace.data.inference import infer
 from headrace.pipeline.config import load_config
 from headrace.pipeline.graph import node
 from headrace.pipeline.identity import node_config
@@ -63,6 +66,30 @@ def test_the_error_is_that_of_ingest(project: Path, line: int, text: str, messag
     with pytest.raises(DataRejected, match=message) as caught:
         validate(str(project))
     assert caught.value.message == refused_by_ingest(project)
+
+
+def test_pictures_that_are_left_out_are_no_rows_that_can_be_ingested(tmp_path: Path) -> None:
+    for index in range(120):
+        path = tmp_path / "shapes" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if index:
+            Image.new("L", (6, 6), index).save(path)
+        else:
+            path.write_bytes(b"junk")
+    found = infer(str(tmp_path / "shapes"), "kind", config_folder=str(tmp_path))
+    config = tmp_path / "shapes.yaml"
+    config.write_text(found.text, encoding="utf-8")
+    told, note = validate(str(config))
+    assert " 1 feature column, label kind (binary); 119 of 120 rows can be ingested" in told
+    assert note.startswith("note: 1 picture cannot be decoded and will be left out; at most ")
+
+
+def test_a_database_that_does_not_answer_is_found(project: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, and nothing listens
+        url = f"mysql://someone@127.0.0.1:{unused.getsockname()[1]}/metadata"
+        with pytest.raises(EnvironmentProblem, match=r"`metadata.url` must name a database that answers"):
+            validate(str(project), [f"metadata.url={url}"])
 
 
 def test_only_the_first_rows_of_much_data_are_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
