@@ -124,11 +124,15 @@ def plan_columns(
     return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key, codes, tuple(dates.items()))
 
 
+_NEAR = 0.65
+"""How alike two names must be, as difflib counts it: a letter or two apart, not `nope` and `income`."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a phrase that names the choice most like `name`, or all of a few, or nothing."""
     known = list(choices)
     folded = {choice.casefold().strip(): choice for choice in reversed(known)}
-    close = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=_NEAR)
     if close:
         return f"did you mean {folded[close[0]]!r}?"
     if not known:

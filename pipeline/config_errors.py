@@ -49,7 +49,8 @@ def explain(error: ValidationError, raw: Mapping[str, Any], model: type[BaseMode
         if item["type"] == "extra_forbidden":
             valid = _valid_keys(item["loc"], model)
             near = _nearest(where[-1], valid)
-            hint = f"Nearest valid key: `{near}`." if near else f"Valid keys: {', '.join(valid)}."
+            whole = f" (`{'.'.join([*where[:-1], near])}`)" if near and where[:-1] else ""
+            hint = f"Nearest valid key: `{near}`{whole}." if near else f"Valid keys: {', '.join(valid)}."
             lines.append(f"unknown key `{dotted}` ({place}). {hint}")
         elif item["type"] == "missing":
             lines.append(f"`{dotted}` is required and was not given ({place})")

@@ -3,6 +3,7 @@
 import glob
 import gzip
 import os
+import shlex
 import zlib
 from typing import IO, Literal, cast
 
@@ -138,7 +139,12 @@ def _known(data: DataConfig) -> str:
 def _near(path: str) -> str:
     """Name what stands where the missing file should, to spot a wrong folder or a slip of the pen."""
     from ..columns import nearest
+    from ..samples import SAMPLES
 
+    for name, sample in SAMPLES.items():
+        if os.path.basename(path) == sample.file:
+            folder = os.path.relpath(os.path.dirname(path) or ".")
+            return f"a sample; to fetch it: headrace data fetch {name} {shlex.quote(folder)}"
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent):
         return f"the folder {parent} does not exist either"

@@ -82,6 +82,7 @@ def test_contradictions_are_config_errors(config, usages, message):
 def test_nearest_name_ignores_case():
     assert nearest("CARIER", ["origin", "carrier"]) == "did you mean 'carrier'?"
     assert nearest("zzz", ["a", "b"]) == "it has 'a', 'b'"
+    assert nearest("nope", ["age", "income"]) == "it has 'age', 'income'"
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_missing_file_names_its_neighbour(tmp_path):
     assert caught.value.hint == "did you mean 'flights.csv'?"
 
 
+def test_a_sample_that_is_missing_can_be_fetched(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "flights.csv").write_bytes(GOOD)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        check(tmp_path / "data" / "taxi.csv")
+    assert caught.value.hint == "a sample; to fetch it: headrace data fetch taxi data"
+
+
 def test_absent_column_names_the_nearest(tmp_path):
     (tmp_path / "rows.csv").write_bytes(b"n,c,yy\n1,a,0\n")
     with pytest.raises(ConfigError) as caught:

@@ -44,6 +44,7 @@ def write(folder: Path, raw: Any) -> Path:
     [
         ("trainig", {}, "unknown key `trainig`.*Nearest valid key: `training`"),
         ("training.epoch", 3, "unknown key `training.epoch`.*Nearest valid key: `epochs`"),
+        ("model", {"famly": "mlp"}, r"unknown key `model.famly` .* Nearest valid key: `family` \(`model.family`\)\."),
         ("features.distance.scal", "zscore", "unknown key `features.distance.scal`.*Nearest valid key: `scale`"),
         ("data.split.ky", ["a"], "unknown key `data.split.ky`.*Nearest valid key: `key`"),
         ("training.epochs", 0, r"`training.epochs` must be greater than or equal to 1. Received: 0"),
