@@ -112,7 +112,9 @@ def _translated(error: Exception, runner: str) -> HeadraceError:
     if raised is not None:
         return _OURS[raised[1]](raised[2].strip())
     said = " ".join(text.split()) or type(error).__name__  # gRPC's time-outs say nothing
+    hint = "see the node's log and the engine's own"
+    if "fetch remote prism" in said:
+        hint = "`beam.location` names a Prism binary that is here already; `go install` makes one"
     return EnvironmentProblem(
-        f"the Beam job must end well on {runner}. Received: {said[-_SHOWN_CHARACTERS:]}",
-        "see the node's log and the engine's own",
+        f"the Beam job must end well on {runner}. Received: {said[-_SHOWN_CHARACTERS:]}", hint
     )

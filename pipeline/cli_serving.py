@@ -114,8 +114,10 @@ def _rollback(model: str, push_dir: str, version: int | None) -> None:
     """Publish an older version again, as a new highest version."""
     from headrace.components.push.publish import rollback
 
-    for side, path in rollback(Path(push_dir), model, version).paths.items():
-        click.echo(f"published again for {side}: {path}")
+    done = rollback(Path(push_dir), model, version)
+    click.echo(f"version {done.restores} of {model} is published again, as version {done.version}")
+    for side, path in done.paths.items():
+        click.echo(f"{side}: {path}")
 
 
 SERVING_COMMANDS: tuple[click.Command, ...] = (_serve, _deploy, _predict, _rollback)

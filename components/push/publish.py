@@ -52,12 +52,14 @@ class Published:
         created: Whether this call made the version.
         paths: Side -> version folder.
         variants: Side -> variant.
+        restores: For a rollback: the version whose content this is; else 0.
     """
 
     version: int
     created: bool
     paths: Mapping[Side, Path] = field(default_factory=dict)
     variants: Mapping[Side, str] = field(default_factory=dict)
+    restores: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of pushed.json."""
@@ -164,7 +166,7 @@ def rollback(
         )
         with _staged(repository, last + 1, bundles, template) as staged:
             ledger.record(last + 1)
-            return _reveal(repository, last + 1, staged)
+            return dataclasses.replace(_reveal(repository, last + 1, staged), restores=source)
 
 
 @contextlib.contextmanager
