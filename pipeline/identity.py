@@ -96,7 +96,7 @@ def run_identity(config: RunConfig) -> str:
 
     Where it runs and where results are written is left out: the same run into another folder is the same run.
     """
-    plain = config.model_dump(mode="json", exclude={"output", "metadata", "kubeflow", "deploy"})
+    plain = config.model_dump(mode="json", exclude={"beam", "output", "metadata", "kubeflow", "deploy"})
     # By a hash of rows, the order of features is part of the split; mappings are hashed without theirs.
     plain["features"] = list(plain["features"].items())
     for section, key in (("data", "path"), ("validation", "schema_path")):

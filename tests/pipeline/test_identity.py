@@ -53,6 +53,7 @@ def test_spelling_out_a_default_changes_nothing() -> None:
 
 def test_identity_leaves_out_where_results_go() -> None:
     assert run_identity(config()) == run_identity(config("output.runs", "elsewhere"))
+    assert run_identity(config()) == run_identity(config("beam.runner", "prism"))
     assert run_identity(config()) != run_identity(config("seed", 7))
 
 
