@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from .config import DataConfig
+from .errors import ConfigError
 from .feature_guess import Guess
 from .odd_cells import find_odd_cells, shown_cell
-from .profile import ColumnProfile
+from .profile import FEW_CODES, ColumnProfile
 
-__all__ = ["comma_guess", "comma_notes", "has_decimal_commas"]
+__all__ = ["check_label", "comma_guess", "comma_notes", "has_decimal_commas"]
 
 _NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 _MOST_STRANGE = 100
@@ -29,6 +30,16 @@ def has_decimal_commas(profile: ColumnProfile) -> bool:
 def comma_guess() -> Guess:
     """Return the feature of such a column: none."""
     return Guess((), "numbers with a decimal comma: they are not read; write them with a point")
+
+
+def check_label(paths: Sequence[str], data: DataConfig, profile: ColumnProfile) -> None:
+    """Make sure that the label is no column of such numbers; a few of them may be classes.
+
+    Raises:
+        ConfigError: If it is; names a value and its place.
+    """
+    if profile.distinct > FEW_CODES and (notes := comma_notes(paths, data, [profile])):
+        raise ConfigError(f"the label must be numbers that are read, or classes. {notes[0]}")
 
 
 def comma_notes(paths: Sequence[str], data: DataConfig, profiles: Iterable[ColumnProfile]) -> list[str]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from .columns import RawColumn, nearest
 from .config import ColumnSplit, CsvOptions, DataConfig
-from .decimal_commas import comma_guess, comma_notes, has_decimal_commas
+from .decimal_commas import check_label, comma_guess, comma_notes, has_decimal_commas
 from .errors import ConfigError
 from .feature_guess import Guess, feature_name, guess_feature
 from .label_guess import LabelGuess, guess_label
@@ -152,6 +152,7 @@ def _look_at_columns(path: str, label: str) -> _Findings:
     plain = [column for column in shapes.plain if column not in packed]
     profiles = {profile.name: profile for profile in profile_columns(paths, data, plain)}
     label_profile = profiles.pop(label)
+    check_label(paths, data, label_profile)
     answer = guess_label(label_profile)
     parts = told_split(profiles)
     split = None if parts else time_split(profiles)

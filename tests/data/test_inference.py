@@ -342,6 +342,8 @@ def test_numbers_with_a_decimal_comma_are_named_and_left_out(tmp_path):
     # 123,456 may be thousands, and a,b is no number.
     assert "spot" in yaml.safe_load(found.text)["features"]
     assert found.before_run == "write the numbers with a point and `headrace init` again"
+    with pytest.raises(ConfigError, match=r"the label must be numbers .* '1\.269,59' \(row 2, line 3 of "):
+        inference.infer(str(path), "price")
 
 
 def test_more_bad_cells_than_one_in_a_hundred_change_the_kind(frame, tmp_path):

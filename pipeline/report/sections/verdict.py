@@ -91,7 +91,7 @@ def _reason(facts: Facts, state: str, blocked: int) -> str:
         hint = dig(facts.summary, "error", "hint")
         end = " Nothing was trained, nothing was pushed." if state == "data_rejected" else ""
         said = f"{message}. {hint}" if hint else str(message)
-        return f"{said}.{end}" if end else said
+        return f"{said.rstrip('.')}.{end}" if end else said
     if state == "data_rejected":
         return "The data was refused. Nothing was trained, nothing was pushed."
     broken = [
