@@ -38,7 +38,8 @@ def read_all(folder: str) -> list[dict]:
     for path in sorted(tf.io.gfile.glob(f"{folder}/Split-*/*.gz")):
         for record in tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator():
             row = {}
-            for name, feature in tf.train.Example.FromString(record).features.feature.items():
+            # A map has no order: sorted, rows that are equal look the same.
+            for name, feature in sorted(tf.train.Example.FromString(record).features.feature.items()):
                 kind = feature.WhichOneof("kind")
                 row[name] = list(getattr(feature, kind).value) if kind else None
             rows.append(row)
