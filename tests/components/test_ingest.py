@@ -78,7 +78,7 @@ def read_back(folder: str, split: str) -> pd.DataFrame:
     rows = []
     for record in tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator():
         row = {}
-        for name, feature in tf.train.Example.FromString(record).features.feature.items():
+        for name, feature in sorted(tf.train.Example.FromString(record).features.feature.items()):
             kind = feature.WhichOneof("kind")
             (value,) = getattr(feature, kind).value if kind else (None,)
             row[name] = value.decode() if isinstance(value, bytes) else value
