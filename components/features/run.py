@@ -146,12 +146,7 @@ def fit(
         function = load_object(user_fn, "preprocessing_fn")
         preprocessing_fn = wrap_user_function(function, user_fn, list(ingest.columns), ingest.label)
     scratch = os.path.join(temp_dir, "tft")
-    pixels = sum(
-        output.height * output.width * output.channels
-        for output in outputs
-        if isinstance(output, Picture) and output.scale == "zscore"  # others are not decoded here
-    )
-    size = RowSize(_text_factor(outputs), _VALUE_BYTES * pixels)
+    size = _row_size(outputs)
     shards = _shards(examples, "train")
     try:
         analyze(shards, ingest.parsed, preprocessing_fn, graph_dir, scratch, beam_args, size, runner=runner)
@@ -179,6 +174,16 @@ def fit(
         },
     )
     return described
+
+
+def _row_size(outputs: tuple[Output, ...]) -> RowSize:
+    """Return how much larger rows become while they are analysed."""
+    pixels = sum(
+        output.height * output.width * output.channels
+        for output in outputs
+        if isinstance(output, Picture) and output.scale == "zscore"  # others are not decoded here
+    )
+    return RowSize(_text_factor(outputs), _VALUE_BYTES * pixels)
 
 
 def check_sidecar(sidecar: Preprocessor, golden: Mapping[str, Any]) -> None:

@@ -79,6 +79,10 @@ class _PhaseFolders(RunFolders):
         return self.state / f"backup-{self.phase}"
 
 
+_COUNTING = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)
+"""Those that count epochs, the user's own ones too."""
+
+
 def make_callbacks(
     training: TrainingConfig,
     monitor: Monitor,
@@ -118,6 +122,32 @@ def make_callbacks(
             initial_value_threshold=log.best_value,
         ),
     ]
+    found += _patient_callbacks(training, monitor)
+    if training.tensorboard:
+        histograms = int(training.tensorboard_histograms)
+        found.append(
+            keras.callbacks.TensorBoard(str(folders.logs), histogram_freq=histograms, write_graph=False)
+        )
+    found += [*extra, *_own_callbacks(training)]
+    if training.ema_momentum is not None:
+        found.append(AveragedWeights())
+    found.append(log)
+    if training.backup:
+        counting = [one for one in found if isinstance(one, _COUNTING)]
+        found.append(RestOfState(Path(f"{folders.backup}.json"), dataset, counting))
+        found.append(
+            keras.callbacks.BackupAndRestore(
+                str(folders.backup), delete_checkpoint=False, double_checkpoint=True
+            )
+        )
+    found.append(progress)
+    return found
+
+
+def _patient_callbacks(training: TrainingConfig, monitor: Monitor) -> list[keras.callbacks.Callback]:
+    """Return those that count epochs without an improvement."""
+    name, mode = monitor
+    found: list[keras.callbacks.Callback] = []
     if training.reduce_on_plateau is not None:
         plateau = training.reduce_on_plateau
         found.append(
@@ -138,28 +168,6 @@ def make_callbacks(
                 min_delta=training.early_stopping.min_delta,
             )
         )
-    if training.tensorboard:
-        histograms = int(training.tensorboard_histograms)
-        found.append(
-            keras.callbacks.TensorBoard(str(folders.logs), histogram_freq=histograms, write_graph=False)
-        )
-    found += [*extra, *_own_callbacks(training)]
-    if training.ema_momentum is not None:
-        found.append(AveragedWeights())
-    found.append(log)
-    if training.backup:
-        counting = [
-            c
-            for c in found
-            if isinstance(c, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau)
-        ]
-        found.append(RestOfState(Path(f"{folders.backup}.json"), dataset, counting))
-        found.append(
-            keras.callbacks.BackupAndRestore(
-                str(folders.backup), delete_checkpoint=False, double_checkpoint=True
-            )
-        )
-    found.append(progress)
     return found
 
 

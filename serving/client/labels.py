@@ -14,7 +14,7 @@ from ..decision import decide
 from .csv_form import CsvForm
 from .predictions import Predictions
 
-__all__ = ["Labels", "Threshold", "read_labels"]
+__all__ = ["Labelled", "Labels", "Threshold", "read_labels"]
 
 Array = np.ndarray[Any, Any]
 Threshold = float | Sequence[float] | None
@@ -99,6 +99,22 @@ class Labels:
         if threshold is not None:
             return f"threshold {_shown(threshold)} of {self.source}"
         return "threshold 0.5" if label["task"] == "multilabel" else "largest score"
+
+
+class Labelled:
+    """What every client tells of its model's labels."""
+
+    _labels: Labels
+
+    @property
+    def dates(self) -> Mapping[str, str]:
+        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
+        return self._labels.dates
+
+    @property
+    def csv(self) -> CsvForm:
+        """How delimited text of the model's data is read, as far as the labels tell."""
+        return self._labels.csv
 
 
 def read_labels(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:

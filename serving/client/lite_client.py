@@ -10,16 +10,15 @@ import numpy as np
 
 from ..columns import InvalidRow
 from ..lite import LiteModel
-from .csv_form import CsvForm
 from .folders import version_folder
-from .labels import Labels, Threshold, read_labels
+from .labels import Labelled, Labels, Threshold, read_labels
 from .predictions import Predictions
 from .requests import Progress, RowOptions, RowRequest, joined
 
 __all__ = ["LiteClient"]
 
 
-class LiteClient:
+class LiteClient(Labelled):
     """Answers rows by LiteRT and numpy, without TensorFlow and without a server.
 
     Threads may share it; their calls wait for each other. A text in a column of pictures is the path of a
@@ -56,16 +55,6 @@ class LiteClient:
         self._labels = Labels(found, source, threshold)
         self._options = RowOptions(batch_rows)
         self._lock = threading.Lock()
-
-    @property
-    def dates(self) -> Mapping[str, str]:
-        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
-        return self._labels.dates
-
-    @property
-    def csv(self) -> CsvForm:
-        """How delimited text of the model's data is read, as far as the labels tell."""
-        return self._labels.csv
 
     def columns(self) -> dict[str, str]:
         """Return column -> `int`, `float`, `string`, `floats` or `image`."""

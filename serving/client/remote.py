@@ -13,9 +13,8 @@ from headrace.data.errors import ConfigError
 
 from ..columns import InvalidRow
 from .address import Address, parse_url
-from .csv_form import CsvForm
 from .failures import Code, RequestFailed, of_rows
-from .labels import Labels, Threshold, read_labels
+from .labels import Labelled, Labels, Threshold, read_labels
 from .predictions import Predictions
 from .requests import Progress, RowOptions, TensorRequest, joined
 from .retry import Retry, retried, retried_async
@@ -63,7 +62,7 @@ def _may_be_stale(error: RequestFailed | InvalidRow) -> bool:
     return isinstance(error, InvalidRow) or error.code in _STALE
 
 
-class _Remote:
+class _Remote(Labelled):
     """Settings of a client, and what it has learned."""
 
     _schemes: tuple[str, ...] = ()
@@ -97,16 +96,6 @@ class _Remote:
         found, source = (None, "") if labels is None else read_labels(labels)
         self._labels = Labels(found, source, threshold)
         self._known: ModelSignature | None = None
-
-    @property
-    def dates(self) -> Mapping[str, str]:
-        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
-        return self._labels.dates
-
-    @property
-    def csv(self) -> CsvForm:
-        """How delimited text of the model's data is read, as far as the labels tell."""
-        return self._labels.csv
 
     def _request(
         self, rows: Any, signature: ModelSignature, ignore_unknown: bool, complete: bool

@@ -8,9 +8,8 @@ from typing import Any, Self
 from headrace.data.errors import ConfigError
 
 from ..columns import InvalidRow
-from .csv_form import CsvForm
 from .folders import version_folder
-from .labels import Labels, Threshold, read_labels
+from .labels import Labelled, Labels, Threshold, read_labels
 from .predictions import Predictions
 from .requests import Progress, RowOptions, TensorRequest, joined
 from .signatures import ModelSignature, Tensor, column_kinds
@@ -20,7 +19,7 @@ __all__ = ["SavedModelClient"]
 _PREFIX = "Graph execution error:"
 
 
-class SavedModelClient:
+class SavedModelClient(Labelled):
     """Answers rows by a SavedModel, loaded as TensorFlow Serving loads it, without a server.
 
     Args:
@@ -65,16 +64,6 @@ class SavedModelClient:
                 f"({folder} has {', '.join(sorted(self._model.signatures)) or 'none'})"
             )
         self._signature = _described(self._model.signatures[signature], signature, self.version or 0)
-
-    @property
-    def dates(self) -> Mapping[str, str]:
-        """Column of dates -> their form, "" for ISO 8601, as far as the labels tell."""
-        return self._labels.dates
-
-    @property
-    def csv(self) -> CsvForm:
-        """How delimited text of the model's data is read, as far as the labels tell."""
-        return self._labels.csv
 
     def columns(self) -> dict[str, str]:
         """Return column -> `int`, `float`, `string` or `floats`."""
