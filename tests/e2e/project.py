@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import yaml
 
 HEADRACE = [sys.executable, "-m", "headrace.pipeline"]
+_FAULTS = Path(__file__).parent / "faults"
 
 CONFIG: dict[str, Any] = {
     "schema_version": 1,
@@ -146,3 +148,19 @@ def snapshot(folder: Path) -> dict[str, str]:
     """Return relative path -> hash of every file below `folder`."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def caught(project: Project, node: str, point: str, *arguments: str) -> "tuple[subprocess.Popen[str], int]":
+    """Start a command; return it, and the node's process, once `node` reached `point` (see faults)."""
+    flag = project.folder / f"{node}-{point}"
+    flag.unlink(missing_ok=True)
+    path = os.pathsep.join(part for part in (str(_FAULTS), os.environ.get("PYTHONPATH", "")) if part)
+    env = {"HEADRACE_FAULT": f"{node} {point} {flag}", "PYTHONPATH": path}
+    process = project.start(*arguments, env=env)
+    deadline = time.monotonic() + 200
+    while not flag.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise AssertionError(f"{node} was never {point}: {process.communicate()[1]}")
+        time.sleep(0.005)
+    return process, int(flag.read_text(encoding="utf-8"))

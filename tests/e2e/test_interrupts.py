@@ -17,11 +17,10 @@ import pytest
 
 from headrace.pipeline.graph import GRAPH
 
-from .project import Project
+from .project import Project, caught
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-FAULTS = Path(__file__).parent / "faults"
 WORKS_LONG = {"transform", "trainer", "variants", "evaluation", "infra"}
 """Nodes that are caught at work. The others are over too soon: they are held once they have written."""
 
@@ -55,17 +54,7 @@ class Caught:
 
 def catch(project: Project, node: str, point: str, *arguments: str) -> Caught:
     """Start a command and return once `node` reached `point`."""
-    flag = project.folder / "reached"
-    flag.unlink(missing_ok=True)
-    env = {"HEADRACE_FAULT": f"{node} {point} {flag}", "PYTHONPATH": str(FAULTS)}
-    process = project.start(*arguments, env=env)
-    deadline = time.monotonic() + 120
-    while not flag.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(f"{node} was never {point}: {process.communicate()[1]}")
-        time.sleep(0.005)
-    return Caught(process, int(flag.read_text(encoding="utf-8")))
+    return Caught(*caught(project, node, point, *arguments))
 
 
 def point_of(node: str) -> str:
@@ -156,9 +145,9 @@ def test_ctrl_c_in_every_node_and_resume(undisturbed: Project, tmp_path: Path) -
     project = Project.make(tmp_path / "project", rows=2000)
     command = ["run", "demo.yaml"]
     for node in GRAPH:
-        caught = catch(project, node.id, point_of(node.id), *command)
-        os.killpg(caught.process.pid, signal.SIGINT)
-        code, stderr = caught.end()
+        held = catch(project, node.id, point_of(node.id), *command)
+        os.killpg(held.process.pid, signal.SIGINT)
+        code, stderr = held.end()
         assert (code, f"interrupted in {node.id}" in stderr) == (130, True), stderr
         assert unpublished(project) == []
         assert half_pushed(project) == []
@@ -176,9 +165,9 @@ def test_ctrl_c_in_every_node_and_resume(undisturbed: Project, tmp_path: Path) -
 def test_kill_in_every_node_and_run_again(undisturbed: Project, tmp_path: Path) -> None:
     project = Project.make(tmp_path / "project", rows=2000)
     for node in GRAPH:
-        caught = catch(project, node.id, point_of(node.id), "run", "demo.yaml")
-        os.kill(caught.node_pid, signal.SIGKILL)
-        code, stderr = caught.end()
+        held = catch(project, node.id, point_of(node.id), "run", "demo.yaml")
+        os.kill(held.node_pid, signal.SIGKILL)
+        code, stderr = held.end()
         assert (code, f"node {node.id} died (SIGKILL)" in stderr) == (1, True), stderr
         assert unpublished(project) == []
         assert half_pushed(project) == []
@@ -194,9 +183,9 @@ def test_the_whole_run_dies_in_every_node_and_is_resumed(undisturbed: Project, t
     command = ["run", "demo.yaml"]
     for number, node in enumerate(GRAPH):
         # As at a power cut: nobody is left to clean up. For every other node MLMD has the results already.
-        caught = catch(project, node.id, "published" if number % 2 else point_of(node.id), *command)
-        os.killpg(caught.process.pid, signal.SIGKILL)
-        assert caught.end()[0] == -signal.SIGKILL
+        held = catch(project, node.id, "published" if number % 2 else point_of(node.id), *command)
+        os.killpg(held.process.pid, signal.SIGKILL)
+        assert held.end()[0] == -signal.SIGKILL
         assert half_pushed(project) == []
         assert processes(project) == []
         command = ["resume", latest(project)]
@@ -209,9 +198,9 @@ def test_the_whole_run_dies_in_every_node_and_is_resumed(undisturbed: Project, t
 
 def test_ctrl_c_counts_where_the_node_ends_well_all_the_same(tmp_path: Path) -> None:
     project = Project.make(tmp_path / "project", rows=2000)
-    caught = catch(project, "ingest", "deaf", "run", "demo.yaml")
-    os.killpg(caught.process.pid, signal.SIGINT)
-    code, stderr = caught.end()
+    held = catch(project, "ingest", "deaf", "run", "demo.yaml")
+    os.killpg(held.process.pid, signal.SIGINT)
+    code, stderr = held.end()
     assert (code, "interrupted before statistics" in stderr) == (130, True), stderr
     assert {node["id"]: node["state"] for node in summary(project)["nodes"]}["ingest"] == "complete"
     assert unpublished(project) == []
@@ -219,9 +208,9 @@ def test_ctrl_c_counts_where_the_node_ends_well_all_the_same(tmp_path: Path) -> 
 
 def test_nodes_end_with_a_scheduler_that_is_killed(tmp_path: Path) -> None:
     project = Project.make(tmp_path / "project", rows=2000)
-    caught = catch(project, "ingest", "written", "run", "demo.yaml")
-    os.kill(caught.process.pid, signal.SIGKILL)
-    assert caught.end()[0] == -signal.SIGKILL
+    held = catch(project, "ingest", "written", "run", "demo.yaml")
+    os.kill(held.process.pid, signal.SIGKILL)
+    assert held.end()[0] == -signal.SIGKILL
     assert processes(project) == []
     assert unpublished(project) == []
 

@@ -22,11 +22,10 @@ from headrace.pipeline.metadata_failure import database_named
 from headrace.pipeline.metadata_url import connection_config
 
 from .databases import PASSWORD, Database, MariaDB, PostgreSQL, serving
-from .project import CONFIG, Project, Ran
+from .project import CONFIG, Project, Ran, caught
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-FAULTS = Path(__file__).parent / "faults"
 # Whatever does not bear on metadata is left out: the runs are here for the nodes' talk with the database.
 SMALL: dict[str, Any] = {
     **CONFIG,
@@ -71,21 +70,6 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, stdout, stderr
-
-
-def caught(project: Project, node: str, point: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a command and return it once `node` reached `point`."""
-    flag = project.folder / f"{node}-{point}"
-    path = os.pathsep.join(part for part in (str(FAULTS), os.environ.get("PYTHONPATH", "")) if part)
-    env = {"HEADRACE_FAULT": f"{node} {point} {flag}", "PYTHONPATH": path}
-    process = project.start(*arguments, env=env)
-    deadline = time.monotonic() + 200
-    while not flag.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(f"{node} was never {point}: {process.communicate()[1]}")
-        time.sleep(0.005)
-    return process
 
 
 @dataclass(frozen=True)
@@ -142,7 +126,7 @@ def test_the_database_dies_under_two_nodes_and_the_run_goes_on(pair: Pair) -> No
     command = ["run", "demo.yaml", "--set", "training.learning_rate=0.02"]
     # Between driver and publisher, and after the publisher, whose word is then all there is.
     for node, point in (("trainer", "working"), ("evaluation", "deaf")):
-        process = caught(project, node, point, *command)
+        process, _ = caught(project, node, point, *command)
         database.kill()
         code, _, stderr = ended(process)
         assert code == 1, stderr
