@@ -123,7 +123,7 @@ def _validate(config: str, overrides: tuple[str, ...]) -> None:
 @with_debug
 def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Run the pipeline: from data to pushed models."""
-    from .run import run
+    from .runs import run
 
     _print_result(run(config, overrides, cache=not force), as_json)
 
@@ -135,7 +135,7 @@ def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) ->
 @with_debug
 def _resume(run_id: str, runs: str, as_json: bool) -> None:
     """Go on with a run that was stopped or failed."""
-    from .run import find_run, run
+    from .runs import find_run, run
 
     request = find_run(runs, run_id)
     _print_result(run(request["config_path"], request["overrides"], run_id=run_id), as_json)
@@ -188,7 +188,7 @@ def _node(**options: Any) -> None:
 @with_debug
 def _report(run_id: str | None, runs: str, open_it: bool) -> None:
     """Tell where a run's report is (the latest run by default)."""
-    from .run import find_run, latest_run
+    from .runs import find_run, latest_run
 
     chosen = run_id or latest_run(runs)
     find_run(runs, chosen)
@@ -207,7 +207,7 @@ def _report(run_id: str | None, runs: str, open_it: bool) -> None:
 def _why(run_id: str | None, runs: str) -> None:
     """Say why a run ended as it did: every gate with its state and reason (the latest run by default)."""
     from .outcome import print_gates
-    from .run import find_run, latest_run
+    from .runs import find_run, latest_run
 
     chosen = run_id or latest_run(runs)
     find_run(runs, chosen)

@@ -20,7 +20,7 @@ from .config import RunConfig
 from .graph import GRAPH, Node
 from .launch import LaunchResult, launch_measured, stop_on
 from .local import NodeOutcome, failure_of
-from .run import RunResult, conclude
+from .runs import RunResult, conclude
 from .store import Store, prepare_folder
 from .summary import write_atomically
 from .teamwork import leading, own_team

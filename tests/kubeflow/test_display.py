@@ -13,7 +13,7 @@ from headrace.data.errors import ConfigError
 from headrace.kubeflow.display import show
 from headrace.pipeline.config import RunConfig, load_config
 from headrace.pipeline.launch import LaunchResult
-from headrace.pipeline.run import RunResult
+from headrace.pipeline.runs import RunResult
 from headrace.pipeline.step import StepEnd
 from tests.e2e.project import Project
 

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,33 @@ from .progress import TerminalReporter
 from .store import Store, prepare_folder
 from .summary import build_evidence, build_summary, write_atomically
 
-__all__ = ["RunResult", "conclude", "find_run", "latest_run", "run"]
+__all__ = ["Report", "RunResult", "conclude", "find_run", "latest_run", "run"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a run; a notebook shows it in place.
+
+    Attributes:
+        path: The file, report.html.
+    """
+
+    path: str
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def html(self) -> str:
+        """The page: whole, and without a link to anything outside."""
+        return Path(self.path).read_text(encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        # A frame, because its styles are for a page of its own.
+        return f'<iframe srcdoc="{escape(self.html)}" style="width: 100%; height: 80vh; border: 0"></iframe>'
 
 
 @dataclass(frozen=True)
@@ -51,17 +78,24 @@ class RunResult:
         """The variants with their metrics, as in summary.json."""
         return list(self.summary["variants"])
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    @property
+    def report(self) -> Report:
+        """The report, as a file and as what a notebook shows."""
+        return Report(self.report_path)
 
-        rows = "".join(
-            f"<tr><td>{escape(v['name'])}</td><td>{v['size_bytes']}</td>"
-            + "".join(f"<td>{v['metrics'][m]:.4f}</td>" for m in list(v["metrics"])[:4])
-            + "</tr>"
-            for v in self.variants
-        )
+    def _repr_html_(self) -> str:
+        metrics = list(next((v["metrics"] for v in self.variants if v["metrics"]), {}))[:4]
+        rows = [["variant", "bytes", *metrics]]
+        rows += [[v["name"], v["size_bytes"], *map(v["metrics"].get, metrics)] for v in self.variants]
+        table = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
         head = f"<b>{escape(self.verdict)}</b> {escape(self.run_id)}: {escape(self.report_path)}"
-        return f"<p>{head}</p><table>{rows}</table>"
+        return f"<p>{head}</p><table>{table}</table>"
+
+
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "-" if value is None else escape(str(value))
 
 
 def run(
