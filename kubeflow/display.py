@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace.components.gates.states import worst_first
 from headrace.data.errors import ConfigError
 from headrace.pipeline.config import RunConfig
 from headrace.pipeline.step import StepEnd
@@ -120,9 +121,7 @@ def _verdict_text(end: StepEnd) -> str:
 
 
 def _gates(outputs: Mapping[str, str]) -> str:
-    gates = _json(outputs["gates"], "gates.json") or []
-    order = ["FAIL", "NO_THRESHOLD", "SKIPPED", "NO_BASELINE", "PASS"]
-    gates = sorted(gates, key=lambda gate: order.index(gate["state"]))
+    gates = worst_first(_json(outputs["gates"], "gates.json") or [])
     rows = [
         [gate["state"], gate["kind"], gate["variant"] or "", gate["metric"], gate["reason"]] for gate in gates
     ]

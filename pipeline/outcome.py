@@ -1,6 +1,7 @@
 """What a finished run prints: gates that matter, variants, where things are, what to do next."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headrace.components.gates.states import STATES, Tone, count_states, worst_first
+
 __all__ = ["print_gates", "print_outcome", "shown_path"]
 
-_STATES = {
-    "PASS": "green",
-    "FAIL": "bold red",
-    "NO_BASELINE": "cyan",
-    "NO_THRESHOLD": "yellow",
-    "SKIPPED": "yellow",
-}
+_TONES: Mapping[Tone, str] = {"good": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
 _VERDICTS = {
     "pushed": "bold green",
     "rejected": "bold red",
@@ -37,10 +34,13 @@ def print_outcome(result: Any, console: Console | None = None) -> None:
     summary = result.summary
     if any(variant["metrics"] for variant in summary["variants"]):
         _print_table(console, _variants_table(summary["variants"]))
-    states = [gate["state"] for gate in summary["gates"]]
-    if states:
-        counted = ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states)
+    if summary["gates"]:
+        counted = count_states(gate["state"] for gate in summary["gates"])
         console.print(f"gates    {counted}", highlight=False)
+    for gate in summary["gates"]:
+        if gate["state"] == "WARN":
+            line = Text.assemble(("warning  ", _TONES["warn"]), f"{_place(gate)}: {gate['reason']}")
+            console.print(line, soft_wrap=True)
     console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
     for variant in summary["variants"]:
         if variant["pushed_to"]:
@@ -57,20 +57,19 @@ def shown_path(path: str | Path) -> str:
 
 
 def print_gates(summary: dict[str, Any], console: Console | None = None) -> None:
-    """Print every gate with its state and reason, those that block first."""
+    """Print every gate with its state and reason, those that block first, then warnings."""
     console = console or Console()
     console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
     if summary.get("error"):
         # Its further lines are the failing gates, which follow here in any case.
         console.print(Text(summary["error"]["message"].split("\n", 1)[0]), soft_wrap=True)
-    order = list(reversed(["PASS", "NO_BASELINE", "SKIPPED", "NO_THRESHOLD", "FAIL"]))
-    gates = sorted(summary["gates"], key=lambda gate: order.index(gate["state"]))
+    gates = worst_first(summary["gates"])
     # As wide as the longest name needs, so that a reason never runs into it.
     width = max((len(_place(gate)) for gate in gates), default=0)
     for gate in gates:
         console.print(
             Text.assemble(
-                (f"{gate['state']:<12} ", _STATES[gate["state"]]),
+                (f"{gate['state']:<12} ", _TONES[STATES[gate["state"]].tone]),
                 (f"{_place(gate):<{width}}  ", "bold"),
                 gate["reason"],
             ),

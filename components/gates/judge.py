@@ -11,6 +11,7 @@ from .cost import judge_cost, judge_serving
 from .evidence import Evidence
 from .quality import judge_agreement, judge_quality
 from .state import Gate
+from .states import may_push
 from .variant import judge_variant
 
 __all__ = ["Verdict", "decide", "judge", "target_variants"]
@@ -90,12 +91,11 @@ def decide(
         known: Names of the variants of the run.
         allow_unbounded: Whether NO_THRESHOLD may push.
     """
-    forbidden = {"FAIL", "SKIPPED"} if allow_unbounded else {"FAIL", "SKIPPED", "NO_THRESHOLD"}
     targets = target_variants(push)
     blocking = tuple(
         index
         for index, gate in enumerate(gates)
-        if gate.state in forbidden and _matters(gate, targets, known)
+        if not may_push(gate.state, allow_unbounded=allow_unbounded) and _matters(gate, targets, known)
     )
     return Verdict("reject" if blocking else "push", blocking, push.serving, push.lite)
 
@@ -107,6 +107,6 @@ def _matters(gate: Gate, targets: Collection[str], known: Collection[str]) -> bo
 
 
 def _with_consequence(gate: Gate, targets: Collection[str], known: Collection[str]) -> Gate:
-    if gate.state in ("PASS", "NO_BASELINE") or _matters(gate, targets, known):
+    if may_push(gate.state, allow_unbounded=False) or _matters(gate, targets, known):
         return gate
     return replace(gate, reason=f"{gate.reason.removesuffix('.')} (not pushed, so this does not block).")

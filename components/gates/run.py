@@ -1,7 +1,6 @@
 """The `gates` node: judge, write gates and verdict, and always finish."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from .config import GatesConfig
 from .evidence import Evidence
 from .judge import Verdict, decide, judge
 from .state import Gate, read_gates, write_gates
+from .states import count_states
 
 __all__ = ["run"]
 
@@ -44,12 +44,8 @@ def _read_json(folder: str, name: str) -> Any:
 
 
 def _finding(gates: list[Gate], verdict: Verdict) -> str:
-    """Return "push: 31 gates: 29 PASS, 2 NO_BASELINE" or the first blocking gate."""
-    counts: Mapping[str, int] = {
-        state: sum(gate.state == state for gate in gates)
-        for state in ("PASS", "FAIL", "SKIPPED", "NO_THRESHOLD", "NO_BASELINE")
-    }
-    summary = f"{len(gates)} gates: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    """Return "push; 31 gates: 2 NO_BASELINE, 29 PASS" or the first blocking gate."""
+    summary = f"{len(gates)} gates: {count_states(gate.state for gate in gates)}"
     if not verdict.blocking:
         return f"push; {summary}"
     first = gates[verdict.blocking[0]]

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from .states import STATES, GateState
+
 __all__ = ["Bound", "Gate", "GateKind", "GateState", "read_gates", "write_gates"]
 
 GateKind = Literal["data", "quality", "variant", "cost", "serving"]
-
-GateState = Literal["PASS", "FAIL", "NO_BASELINE", "NO_THRESHOLD", "SKIPPED"]
-"""PASS and NO_BASELINE may push, NO_THRESHOLD only with `gates.allow_unbounded`, SKIPPED and FAIL never."""
 
 Operator = Literal["<=", ">="]
 
@@ -83,7 +82,7 @@ class Gate:
             gate = cls(
                 kind=cast(GateKind, _one_of("kind", fields["kind"], get_args(GateKind))),
                 metric=str(fields["metric"]),
-                state=cast(GateState, _one_of("state", fields["state"], get_args(GateState))),
+                state=cast(GateState, _one_of("state", fields["state"], tuple(STATES))),
                 reason=str(fields["reason"]),
                 variant=fields["variant"],
                 slice=fields["slice"],

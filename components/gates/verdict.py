@@ -13,6 +13,7 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import DataRejected, GateRejected
 
 from .state import Gate, read_gates
+from .states import count_states, may_push
 
 __all__ = ["anomaly_table", "data", "model"]
 
@@ -28,14 +29,13 @@ def data(ctx: NodeContext) -> NodeResult:
     """
     folder = Path(ctx.input("gates"))
     gates = read_gates(folder / "gates.json")
-    failing = [gate for gate in gates if gate.state in ("FAIL", "SKIPPED")]
+    failing = [gate for gate in gates if not may_push(gate.state, allow_unbounded=True)]
     if failing:
         anomalies = json.loads((folder / "anomalies.json").read_text(encoding="utf-8"))
         errors = [row for row in anomalies if row["severity"] == "error"]
         lines = ["The data gate rejected the data.", *(gate.line() for gate in failing)]
         raise DataRejected("\n".join([*lines, *anomaly_table(errors)]), _hint(folder, failing))
-    states = [gate.state for gate in gates]
-    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    counted = count_states(gate.state for gate in gates)
     return NodeResult(
         finding=f"go on; {len(gates)} gate{'s' if len(gates) != 1 else ''}: {counted or 'none'}"
     )

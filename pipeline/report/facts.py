@@ -6,10 +6,7 @@ from typing import Any
 
 from .numbers import finite
 
-__all__ = ["FAILING_FIRST", "Facts", "Variant", "collect", "dig", "failing_first", "slice_name"]
-
-FAILING_FIRST = ("FAIL", "SKIPPED", "NO_THRESHOLD", "NO_BASELINE", "PASS")
-"""Gate states, those that stop a push first."""
+__all__ = ["Facts", "Variant", "collect", "dig", "slice_name"]
 
 _CONTROLS = ("float32", "tflite_float32")
 
@@ -159,12 +156,6 @@ def dig(value: Any, *keys: str) -> Any:
 def slice_name(keys: Mapping[str, Any] | None) -> str:
     """Return "carrier=UA, origin=EWR", or "all rows" for no keys."""
     return ", ".join(f"{column}={value}" for column, value in (keys or {}).items()) or "all rows"
-
-
-def failing_first(gates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Sort gates by state, those that stop a push first; order is kept within a state."""
-    rank = {state: index for index, state in enumerate(FAILING_FIRST)}
-    return sorted(gates, key=lambda gate: rank.get(str(gate.get("state")), len(rank)))
 
 
 def _known(item: Mapping[str, Any] | None) -> dict[str, Any]:

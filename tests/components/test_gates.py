@@ -24,6 +24,7 @@ def candidate() -> Candidate:
     ("state", "blocks", "unbounded"),
     [
         ("PASS", False, False),
+        ("WARN", False, False),
         ("NO_BASELINE", False, False),
         ("NO_THRESHOLD", True, False),
         ("SKIPPED", True, True),
@@ -58,7 +59,7 @@ def test_gates_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state": "OK"}, "`state` of a gate must be one of PASS, FAIL.*Received: OK"),
+        ({"state": "OK"}, "`state` of a gate must be one of FAIL, SKIPPED, .*PASS. Received: OK"),
         ({"kind": "mood"}, "`kind` of a gate must be one of data"),
         ({"bound": {"op": "<", "value": 1}}, "`op` of a gate must be one of <=, >="),
         ({"reason": ...}, "must have the field 'reason'"),
@@ -133,7 +134,7 @@ def test_the_nodes_reject_at_every_launch(tmp_path: Path, candidate: Candidate) 
     candidate.evaluated("tflite_int8")["agreement"]["flip_rate"] = 0.5
     rules = {"quality": [{"metric": "auc", "min": 0.9}]}
     result = run_node.run(_context(tmp_path, candidate, rules))  # The evidence node finishes.
-    assert result.finding.startswith("reject; 30 gates: 26 PASS, 4 FAIL; 4 block, first float32: auc is 0.8")
+    assert result.finding.startswith("reject; 30 gates: 4 FAIL, 26 PASS; 4 block, first float32: auc is 0.8")
     for _ in range(2):
         with pytest.raises(GateRejected) as caught:
             _verdict(tmp_path, verdict.model)

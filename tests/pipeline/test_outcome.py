@@ -55,6 +55,20 @@ def test_a_failing_gate_is_told_once() -> None:
     assert "1 gate rejected the model." in _text(console)
 
 
+def test_warnings_are_counted_in_the_head_and_told_before_what_passed() -> None:
+    warned = _gate(metric="skew", state="WARN", slice={"split": "test"}, reason="hour differs.")
+    summary, _ = run("binary")
+    summary["gates"] = [_gate(), warned, _gate(state="NO_BASELINE")]
+    console = _console()
+    print_outcome(SimpleNamespace(summary=summary, report_path="r", summary_path="s"), console)
+    lines = _text(console).splitlines()
+    assert "gates    1 WARN, 1 NO_BASELINE, 1 PASS" in lines
+    assert "warning  data skew test: hour differs." in lines
+    console = _console()
+    print_gates(summary, console)
+    assert [line.split()[0] for line in _text(console).splitlines()[1:]] == ["WARN", "NO_BASELINE", "PASS"]
+
+
 def test_no_line_of_the_outcome_ends_in_blanks() -> None:
     summary, _ = run("binary")
     console = _console()

@@ -232,15 +232,30 @@ def test_the_gates_of_a_push_add_up(pushed: tuple[Any, Any]) -> None:
         {**gate, "variant": variant, "state": state}
         for state, variant, times in (
             ("PASS", "float32", 31),
+            ("WARN", "float32", 2),
             ("NO_BASELINE", "float32", 3),
             ("FAIL", "tflite_int8", 1),
         )
         for _ in range(times)
     ]
     assert (
-        "31 of 35 gates passed; 3 had no baseline to compare with yet; 1 failed (tflite_int8: not pushed)."
-        in Page(build(summary, evidence)).text
+        "31 of 37 gates passed; 1 failed (tflite_int8: not pushed); 2 warned; "
+        "3 had no baseline to compare with yet." in Page(build(summary, evidence)).text
     )
+
+
+def test_a_warning_stands_in_the_banner_of_a_pushed_run(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    warned = {"kind": "data", "variant": None, "slice": {"split": "test"}, "metric": "skew", "bound": None,
+              "value": 0.31, "state": "WARN", "reason": "hour differs most."}  # fmt: skip
+    summary["gates"].append(warned)
+    page = Page(build(summary, evidence))
+    banner = page.text.split("Gates All", 1)[0]
+    assert "; 1 warned" in banner
+    assert "Skew on split=test 0.3100 hour differs most." in banner
+    assert "Warning 1" in page.text
+    states = [a["data-state"] for tag, a in page.tags if tag == "tr" and "data-state" in a]
+    assert states.index("WARN") < min(states.index("NO_BASELINE"), states.index("PASS"))
 
 
 def test_figures_are_those_of_the_evidence(pushed: tuple[Any, Any]) -> None:
@@ -307,7 +322,7 @@ def test_every_drawing_has_a_name_and_rows_tell_their_state_in_words(rejected: t
     drawings = [a for tag, a in page.tags if tag == "svg" and a.get("role") == "img"]
     assert len(drawings) > 20
     assert all(a.get("aria-label") for a in drawings)
-    for words in ("✕ Fail", "– Skipped", "! No threshold", "○ No baseline", "✓ Pass"):
+    for words in ("✕ Fail", "– Skipped", "? No threshold", "○ No baseline", "✓ Pass"):
         assert words in page.text
 
 

@@ -136,7 +136,7 @@ def _anomalies(listed: Any) -> Table | None:
             [
                 Cell(
                     "✕ Error" if item.get("severity") == "error" else "! Warning",
-                    css="chip FAIL" if item.get("severity") == "error" else "chip NO_THRESHOLD",
+                    css="chip bad" if item.get("severity") == "error" else "chip warn",
                 ),
                 Cell(str(item.get("feature")), css="mono"),
                 Cell(str(item.get("split") or DASH)),

@@ -4,20 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ..facts import FAILING_FIRST, Facts, failing_first, slice_name
+from headrace.components.gates.states import STATES, GateState, worst_first
+
+from ..facts import Facts, slice_name
 from ..numbers import DASH, count, duration, finite, latency, metric, metric_title, percent, significant, size
 from ..table import Cell, Column, Row, Table, number
 
-__all__ = ["STATES", "bound", "chip", "gates", "value"]
-
-STATES = {
-    "FAIL": ("Fail", "✕"),
-    "SKIPPED": ("Skipped", "–"),
-    "NO_THRESHOLD": ("No threshold", "!"),
-    "NO_BASELINE": ("No baseline", "○"),
-    "PASS": ("Pass", "✓"),
-}
-"""State -> words and sign, so that colour is never alone."""
+__all__ = ["bound", "gates", "value"]
 
 _OPERATORS = {
     "<=": "≤",
@@ -34,7 +27,7 @@ _OPERATORS = {
 
 def gates(facts: Facts) -> dict[str, Any] | None:
     """Return the table and the number of gates in each state."""
-    listed = failing_first(facts.summary.get("gates") or [])
+    listed = worst_first(facts.summary.get("gates") or [])
     if not listed:
         return None
     columns = [
@@ -47,7 +40,7 @@ def gates(facts: Facts) -> dict[str, Any] | None:
         Column("Bound", numeric=True),
         Column("Reason"),
     ]
-    tally = Counter(str(gate.get("state")) for gate in listed)
+    tally = Counter(gate["state"] for gate in listed)
     return {
         "table": Table(
             columns,
@@ -58,16 +51,12 @@ def gates(facts: Facts) -> dict[str, Any] | None:
             id="gates",
         ),
         "counts": [
-            (state, *STATES.get(state, (state, "")), tally[state]) for state in FAILING_FIRST if tally[state]
+            {"state": state, "shown": shown, "n": tally[state]}
+            for state, shown in STATES.items()
+            if tally[state]
         ],
         "total": len(listed),
     }
-
-
-def chip(state: str) -> dict[str, str]:
-    """Return what the template needs for a state chip."""
-    words, sign = STATES.get(state, (state.replace("_", " ").capitalize(), ""))
-    return {"state": state, "words": words, "sign": sign}
 
 
 def value(gate: Mapping[str, Any]) -> str:
@@ -86,11 +75,15 @@ def bound(gate: Mapping[str, Any]) -> str:
 
 
 def _row(gate: Mapping[str, Any]) -> Row:
-    state = str(gate.get("state"))
-    words, sign = STATES.get(state, (state, ""))
-    rank = FAILING_FIRST.index(state) if state in FAILING_FIRST else len(FAILING_FIRST)
+    state: GateState = gate["state"]
+    shown = STATES[state]
     cells = [
-        Cell(f"{sign} {words}".strip(), sort=rank, css=f"chip {state}"),
+        Cell(
+            f"{shown.sign} {shown.title}",
+            sort=list(STATES).index(state),
+            hint=shown.meaning,
+            css=f"chip {shown.tone}",
+        ),
         Cell(str(gate.get("kind") or DASH)),
         Cell(str(gate.get("variant") or DASH), css="mono"),
         Cell(slice_name(gate.get("slice")), css="slice" if gate.get("slice") else "muted"),

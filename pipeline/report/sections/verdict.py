@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..facts import Facts, Variant, dig, failing_first, slice_name
+from headrace.components.gates.states import STATES, may_push, worst_first
+
+from ..facts import Facts, Variant, dig, slice_name
 from ..metrics import MAIN, first_present
 from ..numbers import count, duration, finite, interval, latency, metric, metric_title, percent, ratio, size
 from .gates import bound, value
@@ -16,12 +18,6 @@ _WORDS = {
     "rejected": "Rejected",
     "data_rejected": "Data rejected",
     "failed": "Failed",
-}
-_NOT_PASSED = {
-    "NO_BASELINE": "had no baseline to compare with yet",
-    "FAIL": "failed",
-    "SKIPPED": "could not be judged",
-    "NO_THRESHOLD": "had no threshold",
 }
 _MOST_REASONS = 6
 
@@ -36,6 +32,7 @@ class Verdict:
         reason: One sentence.
         blocking: Gates or anomalies that stopped the push: (title, numbers, sentence).
         more: How many others there are.
+        warnings: Gates that warn, whatever the verdict: (title, numbers, sentence).
     """
 
     state: str
@@ -43,6 +40,7 @@ class Verdict:
     reason: str
     blocking: Sequence[tuple[str, str, str]]
     more: int
+    warnings: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ def verdict(facts: Facts) -> Verdict:
         reason=reason,
         blocking=blocking[:_MOST_REASONS],
         more=max(0, len(blocking) - _MOST_REASONS),
+        warnings=[_gate(gate) for gate in facts.summary.get("gates") or () if gate["state"] == "WARN"],
     )
 
 
@@ -105,15 +104,15 @@ def _reason(facts: Facts, state: str, blocked: int) -> str:
 def _counted(gates: Sequence[Mapping[str, Any]]) -> str:
     """Say how many gates of a push ended how; the numbers sum to all of them."""
     parts = []
-    for state, words in _NOT_PASSED.items():
-        found = [gate for gate in gates if gate.get("state") == state]
-        if not found:
+    for state, shown in STATES.items():
+        found = [gate for gate in gates if gate["state"] == state]
+        if not found or state == "PASS":
             continue
         # A push waits only for the gates of the variants that it takes.
         names = ", ".join(dict.fromkeys(str(gate["variant"]) for gate in found if gate.get("variant")))
         who = f" ({names}: not pushed)" if names and state == "FAIL" else ""
-        parts.append(f"{count(len(found))} {words}{who}")
-    passed = sum(gate.get("state") == "PASS" for gate in gates)
+        parts.append(f"{count(len(found))} {shown.counted}{who}")
+    passed = sum(gate["state"] == "PASS" for gate in gates)
     return "; ".join([f"{count(passed)} of {count(len(gates))} gates passed", *parts]) + "."
 
 
@@ -128,11 +127,10 @@ def _blocking(facts: Facts, state: str) -> list[tuple[str, str, str]]:
             for item in facts.evidence.get("anomalies") or ()
             if item.get("severity") == "error"
         ]
-    stopping = (
-        ("FAIL",) if any(gate.get("state") == "FAIL" for gate in gates) else ("SKIPPED", "NO_THRESHOLD")
-    )
+    failing = [gate for gate in gates if gate["state"] == "FAIL"]
+    stopping = failing or [gate for gate in gates if not may_push(gate["state"], allow_unbounded=False)]
     if state == "rejected" or not found:
-        found += [_gate(gate) for gate in failing_first(gates) if gate.get("state") in stopping]
+        found += [_gate(gate) for gate in worst_first(stopping)]
     return found
 
 
