@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 from headrace.data.errors import EnvironmentProblem
 from headrace.data.section import canonical_json
+from headrace.data.sums import FileEntry, differences, file_sha256, told
 
 __all__ = [
     "MANIFEST",
-    "FileEntry",
     "Manifest",
     "Side",
     "content_digest",
-    "file_entries",
     "files_digest",
     "probe",
     "read_manifest",
@@ -25,23 +24,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 
 Side = Literal["serving", "lite"]
-
-_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """One file of a version folder.
-
-    Attributes:
-        path: POSIX path relative to the version folder.
-        size: Bytes.
-        sha256: Hex digest of the content.
-    """
-
-    path: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -82,16 +64,6 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def file_entries(folder: Path) -> list[FileEntry]:
-    """List every regular file below `folder` but the manifest at its top, sorted by path."""
-    found = []
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST:
-            found.append(FileEntry(name, path.stat().st_size, _sha256(path)))
-    return sorted(found, key=lambda entry: entry.path)
-
-
 def content_digest(entries: Iterable[FileEntry]) -> str:
     """Return one SHA-256 over paths and sums, equal for equal content whatever the order."""
     return _digest((entry.path, entry.sha256) for entry in entries)
@@ -100,7 +72,7 @@ def content_digest(entries: Iterable[FileEntry]) -> str:
 def files_digest(files: Mapping[str, Path | bytes]) -> str:
     """Return the `content_digest` that a folder made of `files` would have."""
     return _digest(
-        (name, hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else _sha256(source))
+        (name, hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else file_sha256(source))
         for name, source in files.items()
     )
 
@@ -127,14 +99,12 @@ def probe(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if manifest is None:
         raise EnvironmentProblem(f"a version folder must hold a readable {MANIFEST}. Received: {folder}")
-    listed = {entry.path: entry for entry in manifest.files}
-    found = {entry.path: entry for entry in file_entries(folder)}
-    wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
+    wrong = differences(folder, manifest.files, leave_out={MANIFEST})
     if wrong:
         raise EnvironmentProblem(
-            f"every file must have the size and sum of the manifest. Received: {', '.join(wrong[:5])}"
-            f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''} differ ({folder})"
+            f"every file must have the size and sum of the manifest. Received: {told(wrong)} ({folder})"
         )
+    found = {entry.path for entry in manifest.files}
     if manifest.side == "serving" and "saved_model.pb" not in found:
         raise EnvironmentProblem(f"a SavedModel must have saved_model.pb. Received: none ({folder})")
     if manifest.side == "lite" and _identifier(folder / "model.tflite") != b"TFL3":
@@ -156,10 +126,3 @@ def _identifier(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
 
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

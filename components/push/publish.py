@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
+from headrace.data.sums import file_entries
 
 from .manifest import (
     MANIFEST,
     Manifest,
     Side,
     content_digest,
-    file_entries,
     files_digest,
     probe,
     read_manifest,

@@ -10,10 +10,11 @@ import pytest
 
 from headrace.components.push import publish as publish_module
 from headrace.components.push import repository as repository_module
-from headrace.components.push.manifest import file_entries, probe, read_manifest
+from headrace.components.push.manifest import probe, read_manifest
 from headrace.components.push.publish import Bundle, Published, publish, rollback
 from headrace.components.push.repository import Repository
 from headrace.data.errors import ConfigError, EnvironmentProblem
+from headrace.data.sums import file_entries
 
 # A plain fork would copy whatever threads other tests left in this process.
 CHILDREN = multiprocessing.get_context("forkserver")
@@ -336,7 +337,7 @@ def test_rollback_refuses_a_damaged_version(tmp_path: Path) -> None:
     push(tmp_path, "one")
     push(tmp_path, "two")
     (tmp_path / "lite/m/1/labels.json").write_text("[]")
-    with pytest.raises(EnvironmentProblem, match=r"labels\.json differ"):
+    with pytest.raises(EnvironmentProblem, match=r"labels\.json is altered"):
         rollback(tmp_path, "m", 1)
     assert visible(tmp_path)["serving"] == ["1", "2"]
 

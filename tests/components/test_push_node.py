@@ -6,9 +6,10 @@ import pytest
 
 from headrace.components.gates.state import Gate, write_gates
 from headrace.components.node import NodeContext
-from headrace.components.push.manifest import file_entries, read_manifest
+from headrace.components.push.manifest import read_manifest
 from headrace.components.push.run import run
 from headrace.data.errors import GateRejected, HeadraceError
+from headrace.data.sums import file_entries
 
 _NULLS = ("", "NA", "NaN", "nan", "null", "NULL")
 
@@ -76,7 +77,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
 def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: str, folder: str) -> None:
     result = run(_artifacts(tmp_path, serving=serving))
     root = tmp_path / "push/serving/flights/1"
-    assert sorted(e.path for e in file_entries(root)) == [
+    assert sorted(e.path for e in file_entries(root, {"manifest.json"})) == [
         "assets.extra/headrace_golden.json",
         "assets.extra/labels.json",
         "assets.extra/tf_serving_warmup_requests",
@@ -86,7 +87,7 @@ def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: st
     ]
     assert (root / "saved_model.pb").read_text() == folder
     lite = tmp_path / "push/lite/flights/1"
-    assert sorted(e.path for e in file_entries(lite)) == [
+    assert sorted(e.path for e in file_entries(lite, {"manifest.json"})) == [
         "golden.json",
         "labels.json",
         "model.tflite",
