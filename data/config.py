@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from .local_path import LocalPath
 from .section import Section
 
 __all__ = [
@@ -190,7 +191,7 @@ class DataConfig(Section):
         shards: TFRecord files per split, >= 1.
     """
 
-    path: str
+    path: LocalPath
     format: Literal["auto", "csv", "parquet", "tfrecord", "images"] = "auto"
     csv: CsvOptions = CsvOptions()
     columns: dict[str, RawType] = {}  # noqa: RUF012 - pydantic copies it

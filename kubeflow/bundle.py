@@ -113,8 +113,6 @@ def _data_path(config: RunConfig, folder: Path, links: dict[str, Path]) -> str:
     path = config.data.path
     if config.kubeflow.data is not None:
         return config.kubeflow.data
-    if "://" in path:
-        return path
     parts = (folder / path).parts
     wild = next((i for i, part in enumerate(parts) if any(c in part for c in _WILD)), len(parts) - 1)
     links["data"] = Path(*parts[:wild]).resolve()

@@ -9,12 +9,9 @@ from typing import Any
 import click
 
 from headrace.data.errors import EnvironmentProblem
+from headrace.pipeline.cli_options import LOCAL_PATH, overrides
 
 __all__ = ["group"]
-
-_overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a config value; may be repeated."
-)
 
 
 class _Group(click.Group):
@@ -38,9 +35,11 @@ def group() -> None:
 
 
 @group.command("compile")
-@click.argument("config", type=click.Path())
-@click.option("-o", "--output", default="pipeline.yaml", show_default=True, help="File to write.")
-@_overrides
+@click.argument("config", type=LOCAL_PATH)
+@click.option(
+    "-o", "--output", default="pipeline.yaml", type=LOCAL_PATH, show_default=True, help="File to write."
+)
+@overrides
 def _compile(config: str, output: str, overrides: tuple[str, ...]) -> None:
     """Write the pipeline that Kubeflow runs."""
     from headrace.pipeline.outcome import shown_path
@@ -60,7 +59,7 @@ def _compile(config: str, output: str, overrides: tuple[str, ...]) -> None:
 
 
 @group.command("lint")
-@click.argument("pipeline", type=click.Path())
+@click.argument("pipeline", type=LOCAL_PATH)
 def _lint(pipeline: str) -> None:
     """Check a compiled pipeline against the rules of the backend."""
     from .lint import lint
@@ -70,15 +69,19 @@ def _lint(pipeline: str) -> None:
 
 
 @group.command("simulate")
-@click.argument("source", metavar="PIPELINE.yaml|CONFIG", type=click.Path())
+@click.argument("source", metavar="PIPELINE.yaml|CONFIG", type=LOCAL_PATH)
 @click.option(
-    "--volume", default="kubeflow-volume", show_default=True, help="Folder that stands for the volume."
+    "--volume",
+    type=LOCAL_PATH,
+    default="kubeflow-volume",
+    show_default=True,
+    help="Folder that stands for the volume.",
 )
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the run.")
 @click.option("--secret", "secrets", multiple=True, metavar="SECRET/KEY=FILE", help="File with a secret.")
 @click.option("--parallel", default=1, show_default=True, type=click.IntRange(1, 64), help="Steps at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON object on stdout.")
-@_overrides
+@overrides
 def _simulate(source: str, **options: Any) -> None:
     """Run the compiled pipeline here, one process a step, as Kubeflow would."""
     from .rehearsal import rehearse
@@ -101,8 +104,15 @@ def _on_server(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--host", default=None, help="URL of the server; default: $KF_PIPELINES_ENDPOINT.")
     @click.option("--namespace", default=None, help="Of your profile; default: $HEADRACE_KFP_NAMESPACE.")
-    @click.option("--token-file", default=None, help="File with the token; default: $HEADRACE_KFP_TOKEN.")
-    @click.option("--ca-cert", default=None, help="File with the server's certificate authority.")
+    @click.option(
+        "--token-file",
+        type=LOCAL_PATH,
+        default=None,
+        help="File with the token; default: $HEADRACE_KFP_TOKEN.",
+    )
+    @click.option(
+        "--ca-cert", type=LOCAL_PATH, default=None, help="File with the server's certificate authority."
+    )
     @wraps(command)
     def wrapped(
         host: str | None, namespace: str | None, token_file: str | None, ca_cert: str | None, **options: Any
@@ -129,8 +139,8 @@ def _sent(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--experiment", default="headrace", show_default=True, help="Where runs are listed."),
         click.option("--name", default=None, help="Name of the run; default: the pipeline's."),
         click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A run parameter."),
-        _overrides,
-        click.argument("source", metavar="PIPELINE.yaml|CONFIG", type=click.Path()),
+        overrides,
+        click.argument("source", metavar="PIPELINE.yaml|CONFIG", type=LOCAL_PATH),
     ):
         command = option(command)
     return command

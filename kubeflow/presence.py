@@ -80,8 +80,6 @@ def step_config(file: PipelineFile, label: str, volume: Path) -> RunConfig:
 
 
 def _exists(path: str) -> bool:
-    """Return whether there is anything at a path, glob or pattern of spans; a URI is taken at its word."""
-    if "://" in path:
-        return True
+    """Return whether there is anything at a path, glob or pattern of spans."""
     # Placeholders of a span may stand for folders as well.
     return Path(path).exists() or bool(glob.glob(re.sub(r"\{[^}]*\}", "*", path)))

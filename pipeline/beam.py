@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from headrace.data.local_path import RemoteFile
 from headrace.data.section import Section
 
 __all__ = [
@@ -156,7 +157,7 @@ class FlinkEngine(_Portable):
     version: Literal["1.19", "1.20", "2.0", "2.1", "2.2"] = "1.19"
     parallelism: _Count | None = None
     max_parallelism: _Count | None = None
-    job_server_jar: str | None = None
+    job_server_jar: RemoteFile | None = None
     uber_jar: bool = False
 
     @model_validator(mode="after")
@@ -195,7 +196,7 @@ class SparkEngine(_Portable):
 
     runner: Literal["spark"]
     master: _SparkMaster = "local[2]"
-    job_server_jar: str | None = None
+    job_server_jar: RemoteFile | None = None
     uber_jar: bool = False
     rest_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
 
@@ -299,7 +300,7 @@ class PrismEngine(_Engine):
     """
 
     runner: Literal["prism"]
-    location: str | None = None
+    location: RemoteFile | None = None
     job_endpoint: _Endpoint | None = None
     log_level: Literal["debug", "info", "warn", "error"] = "warn"
 

@@ -12,7 +12,7 @@ import click
 
 from headrace.data.errors import ConfigError, HeadraceError
 
-from .cli_options import overrides, print_error, with_debug
+from .cli_options import LOCAL_PATH, overrides, print_error, with_debug
 from .cli_serving import SERVING_COMMANDS
 
 __all__ = ["main"]
@@ -66,12 +66,12 @@ def main() -> None:
 
 
 @_cli.command("init")
-@click.argument("data", type=click.Path())
+@click.argument("data", type=LOCAL_PATH)
 @click.option("--label", required=True, help="Column to predict.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(),
+    type=LOCAL_PATH,
     default=None,
     help="Config file to write; default: in the working directory, named after the data.",
 )
@@ -99,7 +99,7 @@ def _init(data: str, label: str, output: str | None, force: bool) -> None:
 
 
 @_cli.command("validate")
-@click.argument("config", type=click.Path())
+@click.argument("config", type=LOCAL_PATH)
 @overrides
 @with_debug
 def _validate(config: str, overrides: tuple[str, ...]) -> None:
@@ -111,7 +111,7 @@ def _validate(config: str, overrides: tuple[str, ...]) -> None:
 
 
 @_cli.command("run")
-@click.argument("config", type=click.Path())
+@click.argument("config", type=LOCAL_PATH)
 @overrides
 @click.option("--force", is_flag=True, help="Take nothing from earlier runs.")
 @click.option(
@@ -130,7 +130,7 @@ def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) ->
 
 @_cli.command("resume")
 @click.argument("run_id", metavar="RUN")
-@click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
+@click.option("--runs", type=LOCAL_PATH, default="runs", show_default=True, help="Folder of runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON object on stdout.")
 @with_debug
 def _resume(run_id: str, runs: str, as_json: bool) -> None:
@@ -160,7 +160,9 @@ def _print_result(result: Any, as_json: bool) -> None:
 @click.option("--config", required=True, help="Config file; or a packed config, or the URI of one.")
 @click.option("--config-sha256", default=None, help="SHA-256 that a config at a URI must have.")
 @click.option("--run-id", required=True, help="Id of the run; the same for all its nodes.")
-@click.option("--root", default=None, help="Folder where relative paths of the output start.")
+@click.option(
+    "--root", type=LOCAL_PATH, default=None, help="Folder where relative paths of the output start."
+)
 @click.option("--metadata", default=None, help="URL of the metadata's database; instead of `metadata.url`.")
 @click.option("--span", default="", help="Span of the data; default: the newest.")
 @click.option(
@@ -183,7 +185,7 @@ def _node(**options: Any) -> None:
 
 @_cli.command("report")
 @click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
+@click.option("--runs", type=LOCAL_PATH, default="runs", show_default=True, help="Folder of runs.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
 @with_debug
 def _report(run_id: str | None, runs: str, open_it: bool) -> None:
@@ -202,7 +204,7 @@ def _report(run_id: str | None, runs: str, open_it: bool) -> None:
 
 @_cli.command("why")
 @click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--runs", default="runs", show_default=True, help="Folder of runs.")
+@click.option("--runs", type=LOCAL_PATH, default="runs", show_default=True, help="Folder of runs.")
 @with_debug
 def _why(run_id: str | None, runs: str) -> None:
     """Say why a run ended as it did: every gate with its state and reason (the latest run by default)."""
@@ -230,7 +232,7 @@ def _data() -> None:
 
 @_data.command("fetch")
 @click.argument("name")
-@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.argument("folder", type=LOCAL_PATH, metavar="DIR")
 @with_debug
 def _fetch(name: str, folder: str) -> None:
     """Put a real data set into a folder: flights, taxi, diamonds, digits, tweets or vowels."""

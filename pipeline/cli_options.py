@@ -6,9 +6,26 @@ from typing import Any
 
 import click
 
-from headrace.data.errors import HeadraceError
+from headrace.data.errors import ConfigError, HeadraceError
+from headrace.data.local_path import check_local
 
-__all__ = ["overrides", "print_error", "with_debug"]
+__all__ = ["LOCAL_PATH", "overrides", "print_error", "with_debug"]
+
+
+class _LocalPath(click.Path):
+    """A path of this machine: a URI would be taken for the name of a folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(check_local(str(value)), param, ctx)
+        except ValueError as error:
+            named = param.opts[0] if param is not None and param.opts else "a path"
+            raise ConfigError(f"{error} ({named})") from None
+
+
+LOCAL_PATH = _LocalPath()
+"""Type of every argument and option that names a file or folder."""
+
 
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a config value; may be repeated."

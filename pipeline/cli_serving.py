@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .cli_options import overrides, with_debug
+from .cli_options import LOCAL_PATH, overrides, with_debug
 
 __all__ = ["SERVING_COMMANDS"]
 
@@ -44,8 +44,8 @@ def _deploy() -> None:
 
 
 @_deploy.command("render")
-@click.argument("config", type=click.Path())
-@click.option("-o", "--output", type=click.Path(), default="deploy", show_default=True, help="Folder.")
+@click.argument("config", type=LOCAL_PATH)
+@click.option("-o", "--output", type=LOCAL_PATH, default="deploy", show_default=True, help="Folder.")
 @click.option(
     "--target",
     "targets",
@@ -70,11 +70,23 @@ def _deploy_render(
 
 @click.command("predict")
 @click.argument("bundle", required=False)
-@click.argument("rows", required=False)
+@click.argument("rows", required=False, type=LOCAL_PATH)
 @click.option("--model", help="http(s)://HOST:8501/v1/models/M, grpc(s)://HOST:8500/M, or a pushed folder.")
-@click.option("--input", "source", help="Rows: .csv, .parquet or .jsonl; - is JSON lines on stdin.")
-@click.option("--output", default="-", help="Results: .parquet, .csv or .jsonl; - is JSON lines on stdout.")
-@click.option("--labels", default="", help="labels.json of a served model, or the folder that holds it.")
+@click.option(
+    "--input", "source", type=LOCAL_PATH, help="Rows: .csv, .parquet or .jsonl; - is JSON lines on stdin."
+)
+@click.option(
+    "--output",
+    default="-",
+    type=LOCAL_PATH,
+    help="Results: .parquet, .csv or .jsonl; - is JSON lines on stdout.",
+)
+@click.option(
+    "--labels",
+    type=LOCAL_PATH,
+    default="",
+    help="labels.json of a served model, or the folder that holds it.",
+)
 @click.option("--threshold", type=float, help="Score from which a class is chosen, before labels.json.")
 @click.option("--signature", default="serving_raw", show_default=True, help="Signature for rows.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Carry a column to the output; repeatable.")
@@ -82,9 +94,13 @@ def _deploy_render(
 @click.option("--ignore-unknown", is_flag=True, help="Pass over columns that the model does not read.")
 @click.option("--batch-rows", default=1024, show_default=True, help="Most rows of a request.")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds for a request.")
-@click.option("--ca", "authority", default="", help="PEM file: authority of the server's certificate.")
-@click.option("--cert", "certificate", default="", help="PEM file: certificate of this client.")
-@click.option("--key", default="", help="PEM file: its key.")
+@click.option(
+    "--ca", "authority", type=LOCAL_PATH, default="", help="PEM file: authority of the server's certificate."
+)
+@click.option(
+    "--cert", "certificate", type=LOCAL_PATH, default="", help="PEM file: certificate of this client."
+)
+@click.option("--key", type=LOCAL_PATH, default="", help="PEM file: its key.")
 @with_debug
 def _predict(
     bundle: str | None, rows: str | None, model: str | None, source: str | None, **rest: Any
@@ -101,7 +117,14 @@ def _predict(
 
 @click.command("rollback")
 @click.argument("model")
-@click.option("--push", "push_dir", default="push", show_default=True, help="Folder that was pushed to.")
+@click.option(
+    "--push",
+    "push_dir",
+    type=LOCAL_PATH,
+    default="push",
+    show_default=True,
+    help="Folder that was pushed to.",
+)
 @click.option(
     "--to",
     "version",

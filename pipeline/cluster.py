@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from headrace.data.local_path import LOCAL, LocalPath
 from headrace.data.section import Section
 
 from .graph import GRAPH
@@ -17,7 +18,7 @@ _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 _EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Cpu = Annotated[str, Field(pattern=r"^(\d+m|\d+(\.\d+)?)$")]
 _Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
-_Path = Annotated[str, Field(pattern=r"^/[^{}]+$")]
+_Path = Annotated[str, Field(pattern=r"^/[^{}]+$"), LOCAL]
 
 
 class MetadataConfig(Section):
@@ -32,7 +33,7 @@ class MetadataConfig(Section):
 
     url: Annotated[str, Field(pattern=r"^(mysql|postgresql)://[^/]+/[\w-]+(\?.*)?$")] | None = None
     password_env: _EnvName = "HEADRACE_METADATA_PASSWORD"
-    password_file: str | None = None
+    password_file: LocalPath | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +110,7 @@ class VolumeConfig(Section):
 
     claim: _Name
     mount: _Path = "/mnt/headrace"
-    sub_path: str = ""
+    sub_path: LocalPath = ""
 
 
 class StepConfig(Section):
@@ -177,7 +178,7 @@ class KubeflowConfig(Section):
         root: Folder below which steps find data and leave runs and models. Relative paths of the config
             start there. Default: the volume's mount.
         data: Where steps find the data; relative paths start at `root`. Default: `data/` and the last part of
-            `data.path`; a URI or an absolute path stays as it is.
+            `data.path`; an absolute path stays as it is.
         config_uri: Where compile puts the config if it is too large for an argument; steps read it there.
         parameters: Dotted paths of the config that become parameters of a run, with the config's values as
             defaults.
@@ -194,7 +195,7 @@ class KubeflowConfig(Section):
     workers: WorkersConfig = WorkersConfig()
     volume: VolumeConfig | None = VolumeConfig(claim="headrace")
     root: _Path | None = None
-    data: str | None = None
+    data: LocalPath | None = None
     config_uri: str | None = None
     parameters: tuple[str, ...] = ()
     service_account: _Name | None = None

@@ -26,6 +26,7 @@ from headrace.components.validation.config import ValidationConfig
 from headrace.data.columns import ColumnPlan, plan_columns
 from headrace.data.config import DataConfig, TimeSplit
 from headrace.data.errors import ConfigError
+from headrace.data.local_path import LocalPath
 from headrace.data.section import Section
 from headrace.serving.deploy.config import DeployConfig
 
@@ -54,8 +55,8 @@ class OutputConfig(Section):
         push: Folder that TF Serving and devices read from.
     """
 
-    runs: str = "./runs"
-    push: str = "./push"
+    runs: LocalPath = "./runs"
+    push: LocalPath = "./push"
 
 
 class RunConfig(Section):
@@ -297,8 +298,7 @@ def place_config(config: RunConfig, folder: Path, stem: str, root: str | Path | 
         stem: Name of the config, for the default of `validation.schema_path`.
         root: Where output folders start; default: the working directory.
     """
-    data_path = config.data.path if "://" in config.data.path else str(folder / config.data.path)
-    data_path = data_path if "://" in data_path else os.path.normpath(data_path)
+    data_path = os.path.normpath(folder / config.data.path)
     schema_path = config.validation.schema_path or f"{stem}.schema.pbtxt"
     base = Path(root or "").absolute()
     output = OutputConfig(runs=str(base / config.output.runs), push=str(base / config.output.push))

@@ -72,11 +72,7 @@ def check_weights(model: ModelConfig) -> None:
     if not isinstance(section, TransferConfig) or section.weights == "none":
         return
     if section.weights != "imagenet":
-        if "://" not in section.weights and not Path(section.weights).is_file():
-            raise ConfigError(
-                "`model.weights` must be `imagenet`, `none` or an existing file. "
-                f"Received: {section.weights} (model.weights)"
-            )
+        _check_file(section.weights)
         return
     pattern = BACKBONES[section.backbone].file
     if any(fnmatch.fnmatch(name, pattern) for name in _cached()):
@@ -89,6 +85,24 @@ def check_weights(model: ModelConfig) -> None:
             f"Received: {_WEIGHTS_HOST[0]} cannot be reached ({error}) (model.weights)",
             "give a file that was downloaded elsewhere as `model.weights`, or `none` to train from scratch",
         ) from error
+
+
+def _check_file(path: str) -> None:
+    if "://" not in path:
+        found, why = Path(path).is_file(), ""
+    else:
+        import fsspec
+
+        try:
+            store, name = fsspec.core.url_to_fs(path)
+            found, why = store.exists(name), ""
+        except Exception as error:  # each store has errors of its own
+            found, why = False, f": {' '.join(str(error).split())[:200]}"
+    if not found:
+        raise ConfigError(
+            "`model.weights` must be `imagenet`, `none` or an existing file. "
+            f"Received: {path}{why} (model.weights)"
+        )
 
 
 def place_weights(model: ModelConfig, folder: Path) -> ModelConfig:

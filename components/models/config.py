@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from headrace.data.local_path import RemoteFile
 from headrace.data.section import Section
 
 __all__ = [
@@ -194,7 +195,7 @@ class TransferConfig(FamilyConfig):
     family: Literal["transfer"]
     dropout: Share = 0.2
     backbone: Backbone = "MobileNetV2"
-    weights: Annotated[str, Field(min_length=1)] = "imagenet"
+    weights: Annotated[RemoteFile, Field(min_length=1)] = "imagenet"
     pool: Literal["average", "max"] = "average"
     fine_tune: FineTune | None = FineTune()
 

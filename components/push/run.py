@@ -8,7 +8,7 @@ from typing import Any
 from headrace.components.gates.state import Gate, read_gates
 from headrace.components.identity import content_id
 from headrace.components.node import NodeContext, NodeResult
-from headrace.data.errors import ConfigError, GateRejected
+from headrace.data.errors import GateRejected
 
 from .config import PushConfig
 from .content import label_of, lite_files, serving_files
@@ -28,8 +28,6 @@ def run(ctx: NodeContext) -> NodeResult:
     config = PushConfig.model_validate(ctx.config["push"])
     model = config.model_name or str(ctx.config["name"])
     push_dir = str(ctx.config["output.push"])
-    if "://" in push_dir:
-        raise ConfigError(f"`output.push` must be a local folder. Received: {push_dir}")
     gates_dir = Path(ctx.input("gates"))
     verdict = json.loads((gates_dir / "verdict.json").read_text(encoding="utf-8"))
     if verdict["verdict"] != "push":

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from headrace.data.local_path import LocalPath
 from headrace.data.section import Section
 
 __all__ = ["ValidationConfig"]
@@ -20,6 +21,6 @@ class ValidationConfig(Section):
         skew_is_error: Whether skew beyond `max_skew` stops the run (else it is a warning).
     """
 
-    schema_path: str | None = None
+    schema_path: LocalPath | None = None
     max_skew: Annotated[float, Field(gt=0, le=1)] | None = 0.2
     skew_is_error: bool = False

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from headrace.data.local_path import LOCAL
 from headrace.data.section import Section
 
 __all__ = [
@@ -98,7 +99,7 @@ class VolumeModels(Section):
     storage_class: Text | None = None
     access_mode: Literal["ReadWriteMany", "ReadOnlyMany", "ReadWriteOnce"] = "ReadWriteMany"
     size: Quantity = "10Gi"
-    folder: Annotated[str, Field(pattern=r"^([\w-][\w.-]*(/[\w-][\w.-]*)*)?$")] = ""
+    folder: Annotated[str, Field(pattern=r"^([\w-][\w.-]*(/[\w-][\w.-]*)*)?$"), LOCAL] = ""
 
     @model_validator(mode="after")
     def _writable(self) -> "VolumeModels":

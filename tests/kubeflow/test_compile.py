@@ -203,7 +203,6 @@ def test_a_schema_beside_the_config_travels(tmp_path: Path) -> None:
         ("rows.csv", "data/rows.csv"),
         ("../elsewhere/rows.csv", "data/rows.csv"),
         ("day-{SPAN}/*.csv", "data/day-{SPAN}/*.csv"),
-        ("s3://bucket/rows.csv", "s3://bucket/rows.csv"),
     ],
 )
 def test_data_are_looked_for_below_the_root(given: str, there: str, tmp_path: Path) -> None:
