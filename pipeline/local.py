@@ -1,13 +1,9 @@
 """Schedule the nodes of a run on this machine: one child process a node, in the graph's order."""
 
 import json
-import multiprocessing
-import multiprocessing.forkserver
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import Any, Protocol
 
 from headrace.data.errors import HeadraceError, error_for_code
 
+from .children import forkserver, start
 from .config import RunConfig
 from .graph import GRAPH, Node
 from .interrupts import Interrupts, counted_interrupts
@@ -78,7 +75,7 @@ def run_nodes(
     """
     logs = Store.of(config).run_dir(run_id) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    context = _forkserver(logs / "forkserver.log")
+    context = forkserver(logs / "forkserver.log")
     config_json = config.model_dump_json()
     outcomes: list[NodeOutcome] = []
     failure: HeadraceError | None = None
@@ -108,30 +105,6 @@ def failure_of(result: LaunchResult) -> HeadraceError:
     return error_for_code(result.exit_code, result.error, result.hint)
 
 
-def _forkserver(log: Path) -> Any:
-    """Start the process that imports TFX and TensorFlow once; every node is forked from it."""
-    multiprocessing.set_forkserver_preload(["headrace.pipeline.preload"])
-    with _output_to(log):
-        multiprocessing.forkserver.ensure_running()
-    return multiprocessing.get_context("forkserver")
-
-
-@contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Point the descriptors that a new process inherits at `log`: imports of TensorFlow talk."""
-    kept = [os.dup(1), os.dup(2)]
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        yield
-    finally:
-        for descriptor, number in zip(kept, (1, 2), strict=True):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.close(target)
-
-
 def _run_child(
     context: Any,
     arguments: tuple[Any, ...],
@@ -151,9 +124,9 @@ def _run_child(
         name=f"headrace-{node.id}",
     )
     try:
-        process.start()
+        start(process)
     except (EOFError, OSError):
-        result = _no_forkserver(logs)
+        result = _noforkserver(logs)
     else:
         _follow(process, _Tail(events_path), interrupts, on_event)
         result = _read_result(result_path, process.exitcode, node, log_path)
@@ -200,7 +173,7 @@ def _discard(context: Any, arguments: tuple[Any, ...], log: Path) -> None:
     config_json, node_id, run_id, _ = arguments
     process = context.Process(target=discard_in_child, args=(config_json, node_id, run_id, str(log)))
     try:
-        process.start()
+        start(process)
     except (EOFError, OSError):
         return
     process.join(_DISCARD_S)
@@ -209,7 +182,7 @@ def _discard(context: Any, arguments: tuple[Any, ...], log: Path) -> None:
         process.join()
 
 
-def _no_forkserver(logs: Path) -> LaunchResult:
+def _noforkserver(logs: Path) -> LaunchResult:
     return LaunchResult(
         "failed",
         error=f"the process that nodes are forked from died; its log: {logs / 'forkserver.log'}",

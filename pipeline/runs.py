@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class RunResult:
     run_id: str
     verdict: str
     exit_code: int
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
     summary_path: str
     report_path: str
     error: HeadraceError | None

@@ -103,6 +103,10 @@ def test_a_notebook_shows_the_variants(tmp_path: Path) -> None:
     ]
 
 
+def test_a_result_is_told_in_a_line(tmp_path: Path) -> None:
+    assert "float32" not in repr(result(tmp_path / "report.html", VARIANT))
+
+
 def test_a_run_without_variants_is_shown_too(tmp_path: Path) -> None:
     assert _Page(result(tmp_path / "r.html")._repr_html_()).cells[2:] == ["variant", "bytes"]
 
