@@ -66,10 +66,13 @@ class NodeResult:
     Attributes:
         finding: A short phrase for the progress line, such as "336,776 rows in 3 splits".
         properties: Output name -> custom properties to record on that artifact in MLMD.
+        doubts: Name of an output or input -> why the next run must make that artifact again and not take it
+            from the cache, such as "a check timed out".
     """
 
     finding: str = ""
     properties: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 def emit(kind: str, **values: Any) -> None:

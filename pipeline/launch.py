@@ -81,8 +81,12 @@ def _launch(pipeline: Any, pipeline_node: Any, store: Store, node_id: str) -> La
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.portable import launcher
 
+    from .guard import Guard
+
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     connection = metadata.Metadata(store.connection())
+    executor = runner_utils.extract_executor_spec(deployment, node_id)
+    guard = Guard(store.root, executor, runner_utils.extract_custom_driver_spec(deployment, node_id))
     discard_unpublished(pipeline_node, store, find_node(node_id))
     try:
         info = launcher.Launcher(
@@ -90,14 +94,14 @@ def _launch(pipeline: Any, pipeline_node: Any, store: Store, node_id: str) -> La
             mlmd_connection=connection,
             pipeline_info=pipeline.pipeline_info,
             pipeline_runtime_spec=pipeline.runtime_spec,
-            executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
-            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+            executor_spec=executor,
+            **guard.launcher_options,
         ).launch()
     except BaseException:
         # The launcher does so where the executor fails; an interrupt may come before or after that.
         discard_unpublished(pipeline_node, store, find_node(node_id))
         raise
-    return _published(connection, node_id, info)
+    return _published(connection, node_id, info, guard)
 
 
 def _compiled(config: RunConfig, store: Store, node_id: str, run_id: str, cache: bool) -> tuple[Any, Any]:
@@ -123,7 +127,7 @@ def _environment(config: RunConfig, store: Store, node_id: str, run_id: str) -> 
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def _published(connection: Any, node_id: str, info: Any) -> LaunchResult:
+def _published(connection: Any, node_id: str, info: Any, guard: Any) -> LaunchResult:
     """Read back from MLMD what the launch published."""
     from ml_metadata.proto import metadata_store_pb2
 
@@ -160,6 +164,10 @@ def _published(connection: Any, node_id: str, info: Any) -> LaunchResult:
             _baseline_finding(connection, rows[0]["id"]) if rows else "none: nothing else was pushed yet"
         )
         outputs = {row["artifact"]: row["uri"] for row in rows}
+    if state == "CACHED":
+        guard.check_taken(list(found.values()))
+    elif guard.refused:
+        finding = f"{finding}; made again, since in the cached result {guard.refused}"
     return LaunchResult(
         state="cached" if state == "CACHED" and not resolver else "complete",
         finding=finding or finding_without_output(),

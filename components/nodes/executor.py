@@ -15,13 +15,20 @@ from tfx.types import artifact_utils
 
 from headrace.components.identity import content_id
 from headrace.components.node import NodeContext, NodeResult
+from headrace.components.sums import SUMS, record
 from headrace.data.errors import DataRejected, EnvironmentProblem
 from headrace.data.section import canonical_json
 
-__all__ = ["FINDING", "RoomExecutor", "finding_without_output", "translated"]
+__all__ = ["DOUBTFUL", "DOUBTS", "FINDING", "RoomExecutor", "finding_without_output", "translated"]
 
 FINDING = "finding"
 """Custom property of a node's first output that holds its finding, so that a cached node can tell it."""
+
+DOUBTFUL = "doubtful"
+"""Custom property of an output that must not be taken from the cache: why."""
+
+DOUBTS = "doubts"
+"""Custom property of a node's outputs: JSON of the inputs that must be made again, name -> why."""
 
 _FINDING_VARIABLE = "HEADRACE_FINDING"
 
@@ -86,8 +93,14 @@ def _record(result: NodeResult, outputs: Mapping[str, Any], inputs: Mapping[str,
             getattr(outputs[name], setter)(key, value if isinstance(value, int) else str(value))
     if not outputs:
         os.environ[_FINDING_VARIABLE] = result.finding
-    for item in outputs.values():
+    doubts = {name: why for name, why in result.doubts.items() if name in inputs}
+    for name, item in outputs.items():
         item.set_string_custom_property(FINDING, result.finding)
+        item.set_string_custom_property(SUMS, record(item.uri, os.environ.get("HEADRACE_STORE")))
+        if name in result.doubts:
+            item.set_string_custom_property(DOUBTFUL, result.doubts[name])
+        if doubts:
+            item.set_string_custom_property(DOUBTS, canonical_json(doubts))
         if item.TYPE_NAME == "PushedModel":
             # The baseline resolver goes from pushes back to the models that were pushed.
             item.set_int_custom_property("model_artifact_id", inputs["model"][0].id)
