@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import inference
-from .admission import Admission, AdmissionSettings
+from .admission import Admission
 from .batching import Adaptive, Batcher, Limits
 from .batching_parameters import BatchingParameters
 from .dynamic_batching import Dynamic
@@ -45,7 +45,7 @@ class Settings:
         check_method_name: Whether a signature answers only the API that its method name says.
         labels_for_unavailable: Whether a new label may name a version that is not loaded yet.
         warmup_iterations: How often each warm-up request is run, >= 1.
-        admission: How many computations are taken on at once.
+        max_in_flight: Computations that are taken on at once, over all models and doors, >= 1.
         rehearse_loads: Whether a version is loaded in a process of its own before it is loaded here, where
             another version of its model is served.
     """
@@ -61,7 +61,7 @@ class Settings:
     check_method_name: bool = False
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1
-    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    max_in_flight: int = 1024
     rehearse_loads: bool = False
 
 
@@ -86,7 +86,7 @@ class Core:
 
     Attributes:
         settings: The same.
-        admission: What doors ask before they read a computation.
+        admission: What doors enter with a computation.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -98,7 +98,7 @@ class Core:
         workers = batching.num_batch_threads if batching else self.settings.run_threads
         self._threads = ThreadPoolExecutor(workers or self.settings.limits.in_flight, "run")
         self._reloading = asyncio.Lock()
-        self.admission = Admission(self.settings.admission)
+        self.admission = Admission(self.settings.max_in_flight)
 
     @property
     def manager(self) -> Manager:

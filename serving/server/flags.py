@@ -56,6 +56,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("grpc_socket_path", "str", "", "UNIX socket that gRPC listens on besides."),
     Flag("rest_api_timeout_in_ms", "int", 30000, "Milliseconds that a REST request may take."),
     Flag("rest_api_enable_cors_support", "bool", False, "Let pages of other origins call REST."),
+    _own("rest_api_body_timeout_in_ms", "int", 300_000, "Milliseconds that a whole body may take to come."),
     _own("rest_api_max_body_bytes", "int", 256 << 20, "Largest body of a REST request, also unpacked."),
     Flag("model_name", "str", "", "Name of the model: its folder's, or `default` without MODEL."),
     Flag("model_base_path", "str", "", "Folder of the model's numbered versions."),
@@ -93,7 +94,7 @@ FLAGS: tuple[Flag, ...] = (
     _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
     _own("run_threads", "int", 0, "Runs at the same time; 0: one for each core."),
     _own("max_in_flight", "int", 1024, "Requests taken on at once; more get 503 or UNAVAILABLE."),
-    _own("busy_in_flight", "int", 32, "The same while more would take longer than 0.1 s."),
+    Flag("busy_in_flight", "int", 32, "", own=True, ignored="there is one limit: --max_in_flight"),
     _own("drain_delay_seconds", "float", 0.0, "Seconds between not ready and closing, on SIGTERM."),
     _own("drain_seconds", "float", 30.0, "Seconds that requests in flight are given then."),
     _void("enable_model_warmup", "bool", True, "a version always has to answer before it is served"),
@@ -185,7 +186,7 @@ def describe() -> str:
     lines = []
     for title, chosen in (
         ("Flags of tensorflow_model_server:", [flag for flag in FLAGS if not flag.own and not flag.ignored]),
-        ("Flags of headrace:", [flag for flag in FLAGS if flag.own]),
+        ("Flags of headrace:", [flag for flag in FLAGS if flag.own and not flag.ignored]),
     ):
         lines.append(title)
         for flag in chosen:
@@ -193,7 +194,7 @@ def describe() -> str:
             lines.append(f"  --{flag.name}={default}")
             lines.append(f"      {flag.help}")
         lines.append("")
-    lines.append("Accepted from tensorflow_model_server, but without effect here:")
+    lines.append("Accepted, but without effect here:")
     lines += [f"  --{flag.name}: {flag.ignored}" for flag in FLAGS if flag.ignored]
     return "\n".join(lines)
 

@@ -49,8 +49,6 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         """Count one request."""
         name = self._name(event)
-        if not name and not event.api:
-            return
         key = (name, event.code.name)
         self._counts[key] = self._counts.get(key, 0) + 1
         place = (name, event.entrypoint)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,14 +17,13 @@ import orjson
 from aiohttp import web
 
 from . import rest_messages
+from .connections import Connections
 from .core import Core
 from .errors import HTTP_STATUS, Code, ServingError
 from .events import Event, Listener
-from .http_protocol import HttpServer
 from .json_examples import example_messages, merged_examples, write_classes, write_values
 from .json_tensors import predict_inputs, predict_request, write_outputs
 from .model_spec import ModelSpec
-from .refusal import Head
 from .rest_bodies import BodyRefused, Room, pack, read, takes_gzip, unpack
 
 __all__ = ["RestDoor", "RestSettings"]
@@ -64,10 +62,11 @@ class RestSettings:
         port: Port; 0 takes a free one.
         tls: Context for HTTPS, or None for plain HTTP.
         timeout_s: Seconds that a request may take, once it is read; 0 for any number.
-        idle_s: Seconds that a client may pause within a body.
+        body_s: Seconds that a whole body may take, > 0.
         cors: Whether pages of other origins may call it.
         max_body_bytes: Largest body, also after it was unpacked.
-        max_held_bytes: Most bytes of bodies in work at the same time; more are refused with 503.
+        max_held_bytes: Most bytes of bodies, unfinished or in work, at the same time; more are refused with
+            503.
         gzip_from_bytes: Answers from this size on are packed for clients that accept it.
         metrics_path: Path of the metrics; empty for none.
         metrics: Returns the page of metrics.
@@ -77,7 +76,7 @@ class RestSettings:
     port: int = 8501
     tls: ssl.SSLContext | None = None
     timeout_s: float = 30.0
-    idle_s: float = 30.0
+    body_s: float = 300.0
     cors: bool = False
     max_body_bytes: int = 256 << 20
     max_held_bytes: int = 1 << 30
@@ -92,6 +91,7 @@ class _Outcome:
 
     api: str = ""
     spec: ModelSpec = _NOTHING
+    request_bytes: int = 0
     request: Callable[[], Any] | None = None
     response: Callable[[], Any] | None = None
 
@@ -115,7 +115,8 @@ class RestDoor:
         self._room = Room(self._settings.max_held_bytes)
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(4).hex()
-        self._server: HttpServer | None = None
+        self._server: web.Server | None = None
+        self._connections: Connections | None = None
         self._listener: asyncio.Server | None = None
         self.port = 0
 
@@ -126,19 +127,11 @@ class RestDoor:
             OSError: If the address cannot be had.
         """
         settings = self._settings
-        # Bodies are unpacked here, where their size can be bounded and faults have a JSON answer.
-        self._server = HttpServer(
-            self._handle,
-            refuse=self._refuse,
-            full=self._core.admission.full,
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=75.0,
-        )
+        self._server = web.Server(self._handle, handler_cancellation=True)
+        self._connections = Connections(self._server)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            self._server, settings.host, settings.port, ssl=settings.tls, backlog=4096
+            self._connections, settings.host, settings.port, ssl=settings.tls, backlog=4096
         )
         self.port = int(self._listener.sockets[0].getsockname()[1])
 
@@ -148,9 +141,10 @@ class RestDoor:
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, and give those in flight `grace_s` seconds."""
-        if self._listener is None or self._server is None:
+        if self._listener is None or self._server is None or self._connections is None:
             return
         self._listener.close()
+        self._connections.close()
         self._server.pre_shutdown()
         await self._server.shutdown(grace_s)
         self._listener = self._server = None
@@ -158,12 +152,13 @@ class RestDoor:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is, and tell what happened."""
         start = time.perf_counter()
+        if self._connections is not None:
+            self._connections.used(request.protocol)
         path = request.raw_path.partition("?")[0]
         if path[:1] != "/":  # proxies send the whole URL
             path = _HOST.sub("", path, count=1)
         outcome = _Outcome()
         failure: ServingError | None = None
-        body = b""
         kind, status = _JSON, 200
         try:
             if not _API.fullmatch(path):
@@ -171,12 +166,8 @@ class RestDoor:
             elif request.method == "OPTIONS":
                 _check_origin(request)
                 answer = b""
-            elif request.method == "POST":
-                with self._core.admission.entered(), self._held() as hold:
-                    body = await hold(request)
-                    answer = await self._answer(request.method, path, body, outcome)
             else:
-                answer = await self._answer(request.method, path, body, outcome)
+                answer = await self._answer(request, path, outcome)
         except ServingError as error:
             failure = error
         except Exception as error:
@@ -191,22 +182,8 @@ class RestDoor:
         if isinstance(failure, BodyRefused):
             response.force_close()
         if self._listeners and (outcome.api or _API.fullmatch(path)):
-            self._tell(request.remote or "", start, outcome, failure, request_id, len(body), len(answer))
+            self._tell(request.remote or "", start, outcome, failure, request_id, len(answer))
         return response
-
-    def _refuse(self, head: Head, peer: str) -> bytes | None:
-        """Return the whole answer to a computation that is refused unread, as `_handle` would give it."""
-        if not _API.fullmatch(head.path.partition("?")[0]) or head.body > self._settings.max_body_bytes:
-            return None
-        failure = self._core.admission.refused()
-        answer = _error(failure.message)
-        request_id = head.request_id or self._new_id()
-        if self._listeners:
-            self._tell(peer, time.perf_counter(), _Outcome(), failure, request_id, 0, len(answer))
-        fields = {**self._fields(_JSON), "Content-Length": len(answer), _REQUEST_ID: request_id}
-        fields["Date"] = formatdate(usegmt=True)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (lines.encode("ascii"), answer)
 
     def _fields(self, kind: str) -> dict[str, Any]:
         fields: dict[str, Any] = dict(_CORS) if self._settings.cors else {}
@@ -216,6 +193,8 @@ class RestDoor:
 
     def _response(self, request: web.BaseRequest, status: int, kind: str, answer: bytes) -> web.Response:
         headers = self._fields(kind)
+        if status == 503:
+            headers["Retry-After"] = "1"
         if len(answer) >= self._settings.gzip_from_bytes:
             headers["Vary"] = "Accept-Encoding"
             if takes_gzip(request.headers.get("Accept-Encoding", "")):
@@ -227,9 +206,6 @@ class RestDoor:
         given = request.headers.get(_REQUEST_ID)
         if given and _VISIBLE.fullmatch(given):
             return given
-        return self._new_id()
-
-    def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids):x}"
 
     @contextmanager
@@ -240,7 +216,7 @@ class RestDoor:
 
         async def hold(request: web.BaseRequest) -> bytes:
             nonlocal held
-            body = await read(request, self._room, settings.max_body_bytes, settings.idle_s)
+            body = await read(request, self._room, settings.max_body_bytes, settings.body_s)
             held = len(body)
             packing = request.headers.get("Content-Encoding")
             if packing is not None:
@@ -254,28 +230,29 @@ class RestDoor:
         finally:
             self._room.give(held)
 
-    async def _answer(self, method: str, path: str, body: bytes, outcome: _Outcome) -> bytes:
+    async def _answer(self, request: web.BaseRequest, path: str, outcome: _Outcome) -> bytes:
         """Answer a request of the API."""
-        found = (
-            _RUN.fullmatch(path) if method == "POST" else _LOOK.fullmatch(path) if method == "GET" else None
-        )
-        if found is None:
-            raise _malformed(method, path)
+        method = request.method
+        pattern = {"POST": _RUN, "GET": _LOOK}.get(method)
+        found = pattern.fullmatch(path) if pattern is not None else None
+        if found is None or (method == "POST" and found[4] not in _APIS):
+            raise ServingError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
         name, version, label, verb = found.groups()
-        spec = _spec(name or "", version, label)
-        outcome.spec = spec
+        outcome.spec = spec = _spec(name or "", version, label)
         if method == "GET":
             outcome.api = "GetModelMetadata" if verb else "GetModelStatus"
             if not name:
                 raise ServingError(Code.INVALID_ARGUMENT, "Missing model name in request.")
-            if verb and verb == "metadata":
+            if verb == "metadata":
                 return rest_messages.metadata(spec, *self._core.metadata(spec))
             return rest_messages.status(self._core.status(spec.name, spec.version, spec.label))
-        if verb not in _APIS:
-            raise _malformed(method, path)
         outcome.api = _APIS[verb]
         run: Callable[[ModelSpec, bytes, _Outcome], Awaitable[bytes]] = getattr(self, f"_{verb}")
-        return await run(spec, body, outcome)
+        with self._held() as hold:
+            body = await hold(request)
+            outcome.request_bytes = len(body)
+            with self._core.admission.entered():
+                return await run(spec, body, outcome)
 
     def _deadline(self) -> float | None:
         timeout_s = self._settings.timeout_s
@@ -350,7 +327,6 @@ class RestDoor:
         outcome: _Outcome,
         failure: ServingError | None,
         request_id: str,
-        request_bytes: int,
         response_bytes: int,
     ) -> None:
         event = Event(
@@ -362,7 +338,7 @@ class RestDoor:
             time.perf_counter() - start,
             peer,
             request_id,
-            request_bytes,
+            outcome.request_bytes,
             0 if failure else response_bytes,
             outcome.request,
             None if failure else outcome.response,
@@ -378,10 +354,6 @@ def _spec(name: str, version: str | None, label: str | None) -> ModelSpec:
     if len(digits) > _MOST_DIGITS or int(digits) > _MAX_VERSION:
         raise ServingError(Code.INVALID_ARGUMENT, f"Failed to convert version: {version[:100]} to numeric.")
     return ModelSpec(unquote(name), int(digits))
-
-
-def _malformed(method: str, path: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
 
 
 def _check_origin(request: web.BaseRequest) -> None:

@@ -57,14 +57,14 @@ class Room:
         self._free += size
 
 
-async def read(request: web.BaseRequest, room: Room, most: int, idle_s: float) -> bytes:
+async def read(request: web.BaseRequest, room: Room, most: int, limit_s: float) -> bytes:
     """Return the body as it was sent; its bytes are taken from `room`, which the caller gives back.
 
     Args:
         request: The request.
         room: Memory for bodies.
         most: Largest size in bytes.
-        idle_s: Seconds that a client may send nothing.
+        limit_s: Seconds that the whole body may take.
 
     Raises:
         BodyRefused: If it is larger, slower or no HTTP.
@@ -78,34 +78,29 @@ async def read(request: web.BaseRequest, room: Room, most: int, idle_s: float) -
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     found = bytearray()
     try:
-        while True:
-            piece = await _next(request, idle_s)
-            if not piece:
-                return bytes(found)
-            if len(found) + len(piece) > most:
-                raise _too_large(most)
-            room.take(len(piece))
-            found += piece
-    except BaseException:
+        # Small bodies come with their head: no clock is set for them.
+        async with asyncio.timeout(None if request.content.is_eof() else limit_s):
+            while piece := await request.content.readany():
+                if len(found) + len(piece) > most:
+                    raise _too_large(most)
+                room.take(len(piece))
+                found += piece
+        return bytes(found)
+    except BaseException as error:
         room.give(len(found))
-        raise
+        if isinstance(error, ServingError) or not isinstance(error, Exception):
+            raise
+        raise _unfinished(error, limit_s) from error
 
 
-async def _next(request: web.BaseRequest, idle_s: float) -> bytes:
-    content = request.content
-    try:
-        if content.is_eof():  # it came with the head, as small bodies do
-            return await content.readany()
-        async with asyncio.timeout(idle_s):
-            return await content.readany()
-    except TimeoutError as error:
-        raise BodyRefused(
-            408, Code.DEADLINE_EXCEEDED, f"a body must not pause for {idle_s:g} s. Received: a part of it"
-        ) from error
-    except Exception as error:
-        raise BodyRefused(
-            400, Code.INVALID_ARGUMENT, f"a body must be sent whole. Received: {type(error).__name__}"
-        ) from error
+def _unfinished(error: Exception, limit_s: float) -> BodyRefused:
+    if isinstance(error, TimeoutError):
+        return BodyRefused(
+            408, Code.DEADLINE_EXCEEDED, f"a body must come within {limit_s:g} s. Received: a part of it"
+        )
+    return BodyRefused(
+        400, Code.INVALID_ARGUMENT, f"a body must be sent whole. Received: {type(error).__name__}"
+    )
 
 
 def _too_large(most: int) -> BodyRefused:

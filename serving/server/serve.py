@@ -9,7 +9,6 @@ from headrace.data.errors import ConfigError
 
 from .access_log import AccessLog
 from .addresses import read_addresses
-from .admission import AdmissionSettings
 from .batching_parameters import BatchingParameters, parse_batching_parameters
 from .core import Core, Settings
 from .events import Listener
@@ -146,7 +145,7 @@ def _core(flags: FlagValues) -> Settings:
         check_method_name=flags["enable_signature_method_name_check"],
         labels_for_unavailable=flags["allow_version_labels_for_unavailable_models"],
         rehearse_loads=flags["rehearse_loads"],
-        admission=AdmissionSettings(max(1, flags["max_in_flight"]), max(1, flags["busy_in_flight"])),
+        max_in_flight=max(1, flags["max_in_flight"]),
         warmup_iterations=max(1, flags["num_request_iterations_for_warmup"]),
     )
 
@@ -196,6 +195,7 @@ def _doors(flags: FlagValues, tls: Tls | None, metrics: Metrics, log: RequestLog
             timeout_s=max(0, flags["rest_api_timeout_in_ms"]) / 1000,
             cors=flags["rest_api_enable_cors_support"],
             max_body_bytes=flags["rest_api_max_body_bytes"],
+            body_s=max(1, flags["rest_api_body_timeout_in_ms"]) / 1000,
             metrics_path=monitoring.path if monitoring.enabled else "",
         )
         doors.append(lambda core, listeners: _rest_door(core, rest, listeners, metrics))

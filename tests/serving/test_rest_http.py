@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.serving.server import http_protocol
-from headrace.serving.server.admission import AdmissionSettings
+from headrace.serving.server import connections
 from headrace.serving.server.core import Settings
 from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.rest import RestDoor, RestSettings
@@ -40,7 +39,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def strict(zoo: Path) -> Iterator[Rest]:
     """A door with CORS, a short deadline and room for few bytes."""
     settings = RestSettings(
-        port=0, cors=True, timeout_s=0.3, idle_s=0.3, max_held_bytes=2000, metrics_path=""
+        port=0, cors=True, timeout_s=0.3, body_s=0.3, max_held_bytes=2000, metrics_path=""
     )
     entries = (ModelEntry("zoo", str(zoo)),)
     doors = (lambda core, listeners: RestDoor(core, settings, listeners),)
@@ -176,7 +175,7 @@ def test_a_client_that_hangs_up_harms_nobody(rest, caplog):
 
 
 def test_a_connection_without_a_request_is_not_kept(rest, monkeypatch):
-    monkeypatch.setattr(http_protocol, "FIRST_REQUEST_S", 0.2)
+    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 0.2)
     for sent in (b"", b"GET /v1/models/half HTTP/1.1\r\nHost: "):
         with socket.create_connection(("127.0.0.1", rest.port), timeout=30) as connection:
             connection.sendall(sent)
@@ -296,7 +295,7 @@ def test_idle_connections_do_not_hold_up_the_end(zoo):
 def test_more_than_it_may_take_on_is_refused_and_the_rest_answered(zoo):
     settings = RunSettings(
         entries=(ModelEntry("zoo", str(zoo)),),
-        core=Settings(admission=AdmissionSettings(most=4)),
+        core=Settings(max_in_flight=4),
         doors=(lambda core, listeners: RestDoor(core, RestSettings(port=0), listeners),),
     )
     with running(settings) as server, ThreadPoolExecutor(24) as pool:

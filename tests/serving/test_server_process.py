@@ -16,7 +16,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from headrace.data.errors import EnvironmentProblem
-from headrace.serving.server.admission import AdmissionSettings
 from headrace.serving.server.core import Settings
 from headrace.serving.server.manager import ManagerSettings
 from headrace.serving.server.run import RunSettings
@@ -122,10 +121,8 @@ def test_health_says_no_until_a_model_answers(zoo, tmp_path):
         assert check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
 
 
-def test_more_than_it_may_take_on_is_refused_unread_and_the_rest_answered(zoo):
-    settings = RunSettings(
-        entries=(ModelEntry("zoo", str(zoo)),), core=Settings(admission=AdmissionSettings(most=8))
-    )
+def test_more_than_it_may_take_on_is_refused_and_the_rest_answered(zoo):
+    settings = RunSettings(entries=(ModelEntry("zoo", str(zoo)),), core=Settings(max_in_flight=8))
 
     async def flood(address: str) -> list[grpc.StatusCode]:
         async with grpc.aio.insecure_channel(address) as channel:
@@ -133,7 +130,7 @@ def test_more_than_it_may_take_on_is_refused_unread_and_the_rest_answered(zoo):
 
             async def one() -> grpc.StatusCode:
                 try:
-                    await stub.Predict(request(300.0, "slow"), timeout=30)
+                    await stub.Predict(request(5000.0, "slow"), timeout=30)
                 except grpc.aio.AioRpcError as error:
                     return error.code()
                 return grpc.StatusCode.OK
