@@ -1,7 +1,6 @@
-"""Running requests: alone, or the rows of several in one run.
+"""Running requests: alone, or the rows of several in one run where each row is answered by itself.
 
-`Adaptive` never waits: what arrived while a run was in flight goes into the next one. It is the default, for
-it costs an idle server nothing. `dynamic_batching` follows TensorFlow Serving's batching parameters file.
+A run never waits: what arrived while one was in flight goes into the next. That costs an idle server nothing.
 """
 
 import asyncio
@@ -10,24 +9,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .errors import Code, ServingError
-from .merging import agree, merge, pad_rows, row_shapes, rows_of, split
+from .merging import merge, row_shapes, rows_of, split
 from .servable import Method, Servable
 
-__all__ = ["QUEUE_FULL", "Adaptive", "Batcher", "Limits", "Task"]
+__all__ = ["Batcher", "Limits", "Task"]
 
 Array = np.ndarray[Any, Any]
 
-QUEUE_FULL = (
-    "The batch scheduling queue to which this task was submitted is full; "
-    "currently {queued} batches enqueued and max_enqueued_batches is {limit}"
-)
-_CHECKED_MERGES = 3
 _SMOOTHING = 0.2
 _ALONE_AFTER = 16
 """So many runs of one request each show a single client, who need not wait for others."""
@@ -38,14 +33,12 @@ _MOST_PATIENCE_S = 0.002
 
 @dataclass(frozen=True)
 class Limits:
-    """What the adaptive batcher may take on.
+    """What one run may take on, and where it is carried out.
 
     Attributes:
         max_rows: Most rows in one run, >= 1.
         max_run_s: Rows that would take longer wait for the next run, > 0: everybody in a run waits for its
             end, and so do those that come after it.
-        max_queued: Most requests that wait, of one signature; more are refused at once.
-        max_wait_s: Most seconds that the queue may take to empty, by what runs took; longer is refused.
         in_flight: Runs of one signature at the same time, >= 1.
         inline_s: Runs that take less are carried out in the event loop itself, for a single client those
             that take five times as long, too; 0 for none.
@@ -56,8 +49,6 @@ class Limits:
 
     max_rows: int = 512
     max_run_s: float = 0.05
-    max_queued: int = 2048
-    max_wait_s: float = 5.0
     in_flight: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))
     inline_s: float = 0.001
     patience: int = 8
@@ -89,23 +80,47 @@ class Task:
 class Batcher:
     """Runs the requests of one signature and set of outputs of one servable.
 
+    Before a run, some turns of the loop let in what has already arrived; a single client does not wait for
+    them. Runs that are known to take less than 1 ms are carried out in the event loop itself: handing a run
+    to a thread and back costs 0.2 ms, and the way back waits for the interpreter's lock. What runs take is
+    counted in the thread's own CPU time, for the wall clock also counts that wait.
+
     Args:
         servable: The loaded version.
         method: Its signature.
         outputs: Aliases of the results, each once.
         threads: Where runs that take long are carried out.
+        limits: What a run may take on.
+        merging: Whether requests may share a run, if the signature's rows are independent.
     """
 
     def __init__(
-        self, servable: Servable, method: Method, outputs: tuple[str, ...], threads: ThreadPoolExecutor
+        self,
+        servable: Servable,
+        method: Method,
+        outputs: tuple[str, ...],
+        threads: ThreadPoolExecutor,
+        limits: Limits,
+        *,
+        merging: bool = True,
     ) -> None:
         self._servable = servable
         self._method = method
         self._outputs = outputs
         self._threads = threads
         self._loop = asyncio.get_running_loop()
-        self._mergeable = method.batched
-        self._checks_left = _CHECKED_MERGES
+        self._mergeable = merging and method.mergeable
+        self._limits = limits
+        self._queue: deque[Task] = deque()
+        self._queued_rows = 0
+        self._flights = 0
+        self._scheduled = False
+        self._singles = _ALONE_AFTER
+        self._seen = 0
+        self._turns_left = 0
+        self._patient_until = 0.0
+        self._row_s: float | None = None
+        self._run_s: float | None = None
 
     async def run(self, inputs: Sequence[Array], deadline: float | None = None) -> list[Array]:
         """Answer one request.
@@ -122,118 +137,9 @@ class Batcher:
         return await done
 
     def _submit(self, task: Task) -> None:
-        raise NotImplementedError
-
-    def _call(self, inputs: Sequence[Array]) -> list[Array]:
-        return self._servable.run(self._method, inputs, self._outputs)
-
-    def _answer(
-        self, tasks: Sequence[Task], allowed: Sequence[int] = (), variable: bool = False
-    ) -> list[list[Array] | ServingError]:
-        """Run `tasks`, together if they can be; one that fails does not take the others with it."""
-        if not self._mergeable or (len(tasks) == 1 and not allowed):
-            return [self._alone(task) for task in tasks]
-        sizes = [task.rows or 0 for task in tasks]
-        rows = pad_rows(sum(sizes), allowed)
-        try:
-            found = split(
-                self._call(merge([task.inputs for task in tasks], rows, variable=variable)), sizes, rows
-            )
-        except ServingError as error:
-            if len(tasks) == 1:
-                return [error]
-            if error.code is Code.FAILED_PRECONDITION:
-                self._mergeable = False  # its results have no row for every row of its inputs
-            return [self._alone(task) for task in tasks]
-        if self._checks_left:
-            self._checks_left -= 1
-            if not agree(found[0], self._call(tasks[0].inputs)):
-                # Rows of this model see each other: every request needs a run of its own.
-                self._mergeable = False
-                return [self._alone(task) for task in tasks]
-        return list(found)
-
-    def _alone(self, task: Task) -> list[Array] | ServingError:
-        try:
-            return self._call(task.inputs)
-        except ServingError as error:
-            return error
-
-    def _settle(self, tasks: Sequence[Task], answers: Sequence[list[Array] | ServingError]) -> None:
-        for task, answer in zip(tasks, answers, strict=True):
-            if task.done.done():
-                continue
-            if isinstance(answer, ServingError):
-                task.done.set_exception(answer)
-            else:
-                task.done.set_result(answer)
-
-    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Carry out `work` in a thread and `then` in the loop, holding the servable meanwhile."""
-        self._servable.acquire()
-
-        def finish(future: asyncio.Future[Any]) -> None:
-            self._servable.release()
-            then(future)
-
-        self._loop.run_in_executor(self._threads, work).add_done_callback(finish)
-
-
-class Adaptive(Batcher):
-    """Puts together what queued while a run was in flight, and never waits when idle.
-
-    Before a run, some turns of the loop let in what has already arrived; a single client does not wait for
-    them. Runs that are known to take less than 1 ms are carried out in the event loop itself: handing a run
-    to a thread and back costs 0.2 ms, and the way back waits for the interpreter's lock. What runs take is
-    counted in the thread's own CPU time, for the wall clock also counts that wait.
-
-    Args:
-        servable: The loaded version.
-        method: Its signature.
-        outputs: Aliases of the results, each once.
-        threads: Where runs that take long are carried out.
-        limits: What it may take on.
-    """
-
-    def __init__(
-        self,
-        servable: Servable,
-        method: Method,
-        outputs: tuple[str, ...],
-        threads: ThreadPoolExecutor,
-        limits: Limits,
-    ) -> None:
-        super().__init__(servable, method, outputs, threads)
-        self._limits = limits
-        self._queue: deque[Task] = deque()
-        self._queued_rows = 0
-        self._flights = 0
-        self._scheduled = False
-        self._singles = _ALONE_AFTER
-        self._seen = 0
-        self._turns_left = 0
-        self._patient_until = 0.0
-        self._row_s: float | None = None
-        self._run_s: float | None = None
-
-    def _submit(self, task: Task) -> None:
-        if len(self._queue) >= self._limits.max_queued or self._wait_s() > self._limits.max_wait_s:
-            self._drop_dead()
-            if len(self._queue) >= self._limits.max_queued or self._wait_s() > self._limits.max_wait_s:
-                raise ServingError(
-                    Code.UNAVAILABLE,
-                    QUEUE_FULL.format(queued=len(self._queue), limit=self._limits.max_queued),
-                )
         self._queue.append(task)
         self._queued_rows += task.rows or 1
         self._schedule()
-
-    def _wait_s(self) -> float:
-        return (self._row_s or 0.0) * self._queued_rows
-
-    def _drop_dead(self) -> None:
-        self._queue = deque(task for task in self._queue if not task.dead())
-        self._queued_rows = sum(task.rows or 1 for task in self._queue)
 
     def _schedule(self) -> None:
         """Start a run at the end of this turn of the loop, when all that came in with it has queued."""
@@ -247,7 +153,7 @@ class Adaptive(Batcher):
             return
         self._scheduled = False
         tasks, rows = self._take()
-        self._singles = self._singles + 1 if len(tasks) < 2 else 0
+        self._singles = self._singles + 1 if len(tasks) < 2 and not self._queue else 0
         if not tasks:
             return
         # For a single client the way to a thread and back is all loss; others could not have waited long.
@@ -335,3 +241,39 @@ class Adaptive(Batcher):
             return
         self._run_s += _SMOOTHING * (min(took, took / rows * 4) - self._run_s)
         self._row_s += _SMOOTHING * (took / rows - self._row_s)
+
+    def _call(self, inputs: Sequence[Array]) -> list[Array]:
+        return self._servable.run(self._method, inputs, self._outputs)
+
+    def _answer(self, tasks: Sequence[Task]) -> list[list[Array] | ServingError]:
+        """Run `tasks` together; if that fails each alone, for one that fails takes no other with it."""
+        if len(tasks) > 1:
+            with suppress(ServingError):
+                found = self._call(merge([task.inputs for task in tasks]))
+                return list(split(found, [task.rows or 0 for task in tasks]))
+        return [self._alone(task) for task in tasks]
+
+    def _alone(self, task: Task) -> list[Array] | ServingError:
+        try:
+            return self._call(task.inputs)
+        except ServingError as error:
+            return error
+
+    def _settle(self, tasks: Sequence[Task], answers: Sequence[list[Array] | ServingError]) -> None:
+        for task, answer in zip(tasks, answers, strict=True):
+            if task.done.done():
+                continue
+            if isinstance(answer, ServingError):
+                task.done.set_exception(answer)
+            else:
+                task.done.set_result(answer)
+
+    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Carry out `work` in a thread and `then` in the loop, holding the servable meanwhile."""
+        self._servable.acquire()
+
+        def finish(future: asyncio.Future[Any]) -> None:
+            self._servable.release()
+            then(future)
+
+        self._loop.run_in_executor(self._threads, work).add_done_callback(finish)

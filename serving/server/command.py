@@ -16,7 +16,7 @@ __all__ = ["run_command", "versions"]
 
 Say = Callable[[str], None]
 
-_FILES = ("model_config_file", "batching_parameters_file", "ssl_config_file", "monitoring_config_file")
+_FILES = ("model_config_file", "ssl_config_file", "monitoring_config_file")
 _FOLDERS = ("model_base_path",)
 
 

@@ -11,9 +11,7 @@ import numpy as np
 
 from . import inference
 from .admission import Admission
-from .batching import Adaptive, Batcher, Limits
-from .batching_parameters import BatchingParameters
-from .dynamic_batching import Dynamic
+from .batching import Batcher, Limits
 from .errors import Code, ServingError
 from .manager import Lease, Manager, ManagerSettings, State, VersionStatus
 from .model_spec import ModelSpec
@@ -35,8 +33,8 @@ class Settings:
 
     Attributes:
         manager: How versions are found and loaded.
-        batching: Batching parameters of TensorFlow Serving; None batches what queues, without waiting.
-        limits: What the batcher that does not wait may take on.
+        merge_requests: Whether requests that queue share a run, where a signature's rows are independent.
+        limits: What a run may take on.
         run_threads: Runs at the same time, over all models, >= 1; 0 takes one for each core.
         intra_op_threads: Threads within an operator, >= 1; 0 lets TensorFlow choose.
         inter_op_threads: Operators that run at once, >= 1; 0 lets TensorFlow choose.
@@ -51,7 +49,7 @@ class Settings:
     """
 
     manager: ManagerSettings = field(default_factory=ManagerSettings)
-    batching: BatchingParameters | None = None
+    merge_requests: bool = True
     limits: Limits = field(default_factory=Limits)
     run_threads: int = 0
     intra_op_threads: int = 1
@@ -94,9 +92,8 @@ class Core:
         self._manager = Manager(self._load, self.settings.manager)
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._configured = False
-        batching = self.settings.batching
-        workers = batching.num_batch_threads if batching else self.settings.run_threads
-        self._threads = ThreadPoolExecutor(workers or self.settings.limits.in_flight, "run")
+        workers = self.settings.run_threads or self.settings.limits.in_flight
+        self._threads = ThreadPoolExecutor(workers, "run")
         self._reloading = asyncio.Lock()
         self.admission = Admission(self.settings.max_in_flight)
 
@@ -287,11 +284,10 @@ class Core:
 
     def _batcher(self, servable: Servable, method: Method, outputs: tuple[str, ...]) -> Batcher:
         """Make the batcher of a signature and set of outputs; rare sets share none once there are many."""
-        batching = self.settings.batching
-        if batching is not None:
-            made: Batcher = Dynamic(servable, method, outputs, self._threads, batching)
-        else:
-            made = Adaptive(servable, method, outputs, self._threads, self.settings.limits)
+        settings = self.settings
+        made = Batcher(
+            servable, method, outputs, self._threads, settings.limits, merging=settings.merge_requests
+        )
         if len(servable.batchers) < _MOST_BATCHERS:
             servable.batchers[method.name, outputs] = made
         return made

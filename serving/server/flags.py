@@ -17,6 +17,7 @@ Kind = Literal["bool", "int", "float", "str"]
 
 _TRUE, _FALSE = ("true", "1", "t", "yes", "y"), ("false", "0", "f", "no", "n")
 _NO_DEVICE = "the session that runs here has no such setting"
+_NO_BATCHING = "requests that queue share a run where a model's rows are independent: --merge_requests"
 _NO_LITE = "a TF Lite model is served by `headrace.serving.client.LiteClient`"
 
 
@@ -66,8 +67,6 @@ FLAGS: tuple[Flag, ...] = (
     Flag("max_num_load_retries", "int", 5, "How often a failed load is tried again."),
     Flag("load_retry_interval_micros", "int", 60_000_000, "Microseconds before a load is tried again."),
     Flag("num_load_threads", "int", 0, "Versions that are loaded at once; 0 is one."),
-    Flag("enable_batching", "bool", False, "Batch as the parameters file says, not only what queues."),
-    Flag("batching_parameters_file", "str", "", "BatchingParameters in text form."),
     Flag(
         "allow_version_labels_for_unavailable_models",
         "bool",
@@ -92,6 +91,12 @@ FLAGS: tuple[Flag, ...] = (
     _own("allow_ops", "str", "", "Operators that read or write files or run Python, and are allowed: A,B."),
     _own("check_sums", "bool", True, "Compare files with manifest.json where a version has one."),
     _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
+    _own(
+        "merge_requests",
+        "bool",
+        True,
+        "Let requests that queue share a run, if a model's rows are independent.",
+    ),
     _own("run_threads", "int", 0, "Runs at the same time; 0: one for each core."),
     _own("max_in_flight", "int", 1024, "Requests taken on at once; more get 503 or UNAVAILABLE."),
     Flag("busy_in_flight", "int", 32, "", own=True, ignored="there is one limit: --max_in_flight"),
@@ -113,7 +118,9 @@ FLAGS: tuple[Flag, ...] = (
     _void("xla_cpu_compilation_enabled", "bool", False, _NO_DEVICE),
     _void("enable_profiler", "bool", True, "there is no profiler service"),
     _void("thread_pool_factory_config_file", "str", "", "there is one pool: --run_threads"),
-    _void("enable_per_model_batching_parameters", "bool", False, "batching parameters are the server's"),
+    _void("enable_batching", "bool", False, _NO_BATCHING),
+    _void("batching_parameters_file", "str", "", _NO_BATCHING),
+    _void("enable_per_model_batching_parameters", "bool", False, _NO_BATCHING),
     _void(
         "force_allow_any_version_labels_for_unavailable_models", "bool", False, "labels name what is there"
     ),

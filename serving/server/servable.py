@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from headrace.serving.row_mark import read_row_mark
 from headrace.serving.session import ForbiddenOps, SessionModel, UnreadableModel
 
 from .errors import Code, ServingError
@@ -58,6 +59,7 @@ class Method:
         outputs: Results by alias, in alphabetical order.
         defaults: Values of inputs that a request may leave out.
         proto: The SignatureDef.
+        independent: Whether each row is known to be answered by itself.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Method:
     outputs: Mapping[str, Argument]
     defaults: Mapping[str, Array]
     proto: Any = field(compare=False, repr=False)
+    independent: bool = False
 
     @cached_property
     def kinds(self) -> tuple[tuple[str, str], ...]:
@@ -73,10 +76,10 @@ class Method:
         return tuple((alias, dtype_name(argument.number)) for alias, argument in self.inputs.items())
 
     @cached_property
-    def batched(self) -> bool:
+    def mergeable(self) -> bool:
         """Whether rows of several requests may be put into one run."""
         arguments = [*self.inputs.values(), *self.outputs.values()]
-        return bool(self.inputs) and all(argument.batched for argument in arguments)
+        return self.independent and bool(self.inputs) and all(argument.batched for argument in arguments)
 
 
 class Servable:
@@ -100,8 +103,11 @@ class Servable:
         self.version = version
         self.path = path
         self.signature_defs: Mapping[str, Any] = model.signature_defs
+        independent = read_row_mark(path)
         self.methods = {
-            key: _method(key, proto) for key, proto in model.signature_defs.items() if key != INIT_SIGNATURE
+            key: _method(key, proto, key in independent)
+            for key, proto in model.signature_defs.items()
+            if key != INIT_SIGNATURE
         }
         self.leases = 0
         self.batchers: dict[Any, Any] = {}
@@ -217,7 +223,7 @@ def from_op_error(error: tf.errors.OpError) -> ServingError:
     return ServingError(Code(error.error_code), str(error.message or error))
 
 
-def _method(name: str, proto: Any) -> Method:
+def _method(name: str, proto: Any, independent: bool) -> Method:
     return Method(
         name=name,
         method=proto.method_name,
@@ -225,6 +231,7 @@ def _method(name: str, proto: Any) -> Method:
         outputs={alias: _argument(alias, proto.outputs[alias]) for alias in sorted(proto.outputs)},
         defaults={alias: from_proto(proto.defaults[alias]) for alias in sorted(proto.defaults)},
         proto=proto,
+        independent=independent,
     )
 
 

@@ -9,7 +9,6 @@ from headrace.data.errors import ConfigError
 
 from .access_log import AccessLog
 from .addresses import read_addresses
-from .batching_parameters import BatchingParameters, parse_batching_parameters
 from .core import Core, Settings
 from .events import Listener
 from .flags import FlagValues, parse_flags
@@ -47,9 +46,6 @@ def serve(arguments: Sequence[str], say: Say) -> int:
         say(note)
     logs: list[AccessLog | RequestLog] = []
     settings = run_settings(flags, logs)
-    batching = settings.core.batching
-    for name in batching.ignored if batching else ():
-        say(f"{name} of the batching parameters means nothing here")
     try:
         return run(settings, lambda server: _announce(server, flags, say))
     finally:
@@ -136,7 +132,7 @@ def _core(flags: FlagValues) -> Settings:
             load_retry_interval_s=max(0, flags["load_retry_interval_micros"]) / 1e6,
             load_threads=max(1, flags["num_load_threads"]),
         ),
-        batching=_batching(flags),
+        merge_requests=flags["merge_requests"],
         run_threads=max(0, flags["run_threads"]),
         intra_op_threads=flags["tensorflow_intra_op_parallelism"] or both or 1,
         inter_op_threads=flags["tensorflow_inter_op_parallelism"] or both or 1,
@@ -148,24 +144,6 @@ def _core(flags: FlagValues) -> Settings:
         max_in_flight=max(1, flags["max_in_flight"]),
         warmup_iterations=max(1, flags["num_request_iterations_for_warmup"]),
     )
-
-
-def _batching(flags: FlagValues) -> BatchingParameters | None:
-    path = flags["batching_parameters_file"]
-    if not flags["enable_batching"]:
-        if path:
-            raise ConfigError(
-                "Batching parameters are ignored when --enable_batching is false. Received: "
-                f"--batching_parameters_file={path}"
-            )
-        return None
-    if not path:
-        return BatchingParameters()
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"a batching parameters file must be readable. Received: {error}") from error
-    return parse_batching_parameters(text, path)
 
 
 def _doors(flags: FlagValues, tls: Tls | None, metrics: Metrics, log: RequestLog) -> list[DoorMaker]:

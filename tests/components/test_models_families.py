@@ -551,7 +551,9 @@ class TestChecks:
         for known in (f"{tmp_path}/mine.h5", f"file://{tmp_path}/mine.h5"):
             check.check_weights(parse_model_config(SMALL_TRANSFER | {"weights": known}))
         with pytest.raises(ConfigError, match=r"an existing file. Received: file://.*/gone.h5 \(model.w"):
-            check.check_weights(parse_model_config(SMALL_TRANSFER | {"weights": f"file://{tmp_path}/gone.h5"}))
+            check.check_weights(
+                parse_model_config(SMALL_TRANSFER | {"weights": f"file://{tmp_path}/gone.h5"})
+            )
 
     def test_weights_files_start_at_the_config(self) -> None:
         member = parse_model_config(SMALL_TRANSFER | {"weights": "nets/a.h5"})

@@ -1,5 +1,6 @@
 """Tiny SavedModels that tests serve: what they answer can be counted by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,24 @@ def constant(path: Path, value: float) -> str:
 
     tf.saved_model.save(module, str(path), signatures=answer)
     return str(path)
+
+
+def swayed(path: Path) -> str:
+    """A row's answer depends on its batch: y = -1 where any x is above 1000, else 2x."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def answer(x: Any) -> dict[str, Any]:
+        return {"y": tf.where(tf.reduce_max(x) > 1000.0, -tf.ones_like(x), 2.0 * x)}
+
+    tf.saved_model.save(module, str(path), signatures=answer)
+    return str(path)
+
+
+def mark(path: Path, *signatures: str) -> None:
+    """Say that these signatures answer each row by itself."""
+    (path / "assets.extra").mkdir(exist_ok=True)
+    (path / "assets.extra" / "row_independent.json").write_text(json.dumps({"row_independent": signatures}))
 
 
 def zoo(path: Path) -> str:

@@ -1,23 +1,34 @@
-"""Requests put together as they queue: what each is answered, who waits, and who is refused."""
+"""Requests put together as they queue: what each is answered, who waits."""
 
 import asyncio
+import json
 import threading
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import grpc
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from headrace.serving.server.batching import Adaptive, Batcher, Limits
+from headrace.serving.row_mark import ROW_MARK, read_row_mark, row_mark
+from headrace.serving.server.batching import Batcher, Limits
 from headrace.serving.server.errors import ServingError
+from headrace.serving.server.run import RunSettings
 from headrace.serving.server.servable import load
+from headrace.serving.server.source import ModelEntry
 from tests.serving import saved_models
+from tests.serving.running import running
 from tests.serving.watched import Watched, drive, row, until
 
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    servable = load("zoo", 1, saved_models.zoo(Path(tmp_path_factory.mktemp("zoo"))))
+    path = Path(saved_models.zoo(Path(tmp_path_factory.mktemp("zoo"))))
+    saved_models.mark(path, "slow", "positive", "summed", "any_shape")
+    servable = load("zoo", 1, str(path))
     yield servable
     servable.close()
 
@@ -28,7 +39,7 @@ def test_an_idle_adaptive_batcher_runs_at_once(zoo):
             assert (await batcher.run(row(value)))[0].tolist() == [value]
         assert watched.batches == [1, 1, 1]
 
-    drive(zoo, Adaptive, work, Limits())
+    drive(zoo, work, Limits())
 
 
 def test_quick_runs_stay_in_the_event_loop(zoo):
@@ -38,7 +49,7 @@ def test_quick_runs_stay_in_the_event_loop(zoo):
         assert watched.threads[-1] == threading.get_ident()
         assert watched.threads[0] != threading.get_ident()
 
-    drive(zoo, Adaptive, work, Limits(inline_s=10.0))
+    drive(zoo, work, Limits(inline_s=10.0))
 
 
 def test_what_queues_while_a_run_is_in_flight_goes_into_the_next(zoo):
@@ -55,7 +66,7 @@ def test_what_queues_while_a_run_is_in_flight_goes_into_the_next(zoo):
         ]
         assert watched.batches[:2] == [1, 15]
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0))
+    drive(zoo, work, Limits(in_flight=1, inline_s=0.0))
 
 
 async def one_a_turn(batcher: Batcher, requests: int) -> list[list[float]]:
@@ -71,13 +82,13 @@ async def one_a_turn(batcher: Batcher, requests: int) -> list[list[float]]:
 @pytest.mark.parametrize(("patience", "runs"), [(8, [10]), (1, [1] * 10)])
 def test_requests_of_successive_turns_go_into_one_run(zoo, patience, runs):
     async def work(batcher: Batcher, watched: Watched) -> None:
-        for _ in range(6):  # the first merged runs are checked by further ones
+        for _ in range(6):  # until it knows what a run takes
             await asyncio.gather(*(batcher.run(row(0.0)) for _ in range(3)))
         watched.batches.clear()
         assert await one_a_turn(batcher, 10) == [[float(number)] for number in range(10)]
         assert watched.batches == runs
 
-    drive(zoo, Adaptive, work, Limits(inline_s=10.0, patience=patience))
+    drive(zoo, work, Limits(inline_s=10.0, patience=patience))
 
 
 def test_longer_runs_stay_in_the_event_loop_for_a_single_client(zoo):
@@ -92,7 +103,7 @@ def test_longer_runs_stay_in_the_event_loop_for_a_single_client(zoo):
             batcher._run_s = 3.0
         assert threading.get_ident() not in watched.threads
 
-    drive(zoo, Adaptive, work, Limits(inline_s=1.0))
+    drive(zoo, work, Limits(inline_s=1.0))
 
 
 def test_a_single_client_does_not_wait_for_others(zoo):
@@ -103,7 +114,7 @@ def test_a_single_client_does_not_wait_for_others(zoo):
         await one_a_turn(batcher, 3)
         assert watched.batches == [1, 1, 1]
 
-    drive(zoo, Adaptive, work, Limits(inline_s=10.0))
+    drive(zoo, work, Limits(inline_s=10.0))
 
 
 def test_runs_hold_no_more_than_max_rows_but_for_one_large_request(zoo):
@@ -116,23 +127,23 @@ def test_runs_hold_no_more_than_max_rows_but_for_one_large_request(zoo):
         watched.gate.set()
         answers = await asyncio.gather(*tasks)
         assert [len(answer[0]) for answer in answers] == [1, 2, 2, 2, 9, 1]
-        checks = [batch for batch in watched.batches[1:] if batch in (4, 2, 9, 1)]
-        assert checks == watched.batches[1:]
+        assert watched.batches[1:] == [4, 2, 9, 1]
 
-    drive(zoo, Adaptive, work, Limits(max_rows=4, in_flight=1, inline_s=0.0))
+    drive(zoo, work, Limits(max_rows=4, in_flight=1, inline_s=0.0))
 
 
-def test_models_whose_rows_see_each_other_are_run_apart(zoo):
+@pytest.mark.parametrize(("signature", "merging"), [("share", True), ("slow", False)])
+def test_requests_are_run_apart_unless_rows_are_known_to_be_independent(zoo, signature, merging):
     async def work(batcher: Batcher, watched: Watched) -> None:
-        for _ in range(3):
-            watched.gate.clear()
-            tasks = [asyncio.create_task(batcher.run(row(1.0, 3.0))) for _ in range(4)]
-            await asyncio.sleep(0.01)
-            watched.gate.set()
-            assert [task[0].tolist() for task in await asyncio.gather(*tasks)] == [[0.25, 0.75]] * 4
-        assert watched.batches[-4:] == [2, 2, 2, 2]
+        watched.gate.clear()
+        tasks = [asyncio.create_task(batcher.run(row(1.0, 3.0))) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        watched.gate.set()
+        expected = [0.25, 0.75] if signature == "share" else [1.0, 3.0]
+        assert [task[0].tolist() for task in await asyncio.gather(*tasks)] == [expected] * 4
+        assert watched.batches == [2, 2, 2, 2]
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0), signature="share")
+    drive(zoo, work, Limits(in_flight=1, inline_s=0.0), signature=signature, merging=merging)
 
 
 @pytest.mark.parametrize("signature", ["summed", "any_shape"])
@@ -143,7 +154,7 @@ def test_signatures_without_rows_are_run_apart(zoo, signature):
         assert [task[0].tolist() for task in await asyncio.gather(*tasks)] == [expected] * 4
         assert watched.batches == [2, 2, 2, 2]
 
-    drive(zoo, Adaptive, work, Limits(), signature=signature)
+    drive(zoo, work, Limits(), signature=signature)
 
 
 def test_one_that_fails_takes_no_other_with_it(zoo):
@@ -155,7 +166,7 @@ def test_one_that_fails_takes_no_other_with_it(zoo):
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(answer) for answer in answers] == [list, list, ServingError, list]
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0), signature="positive")
+    drive(zoo, work, Limits(in_flight=1, inline_s=0.0), signature="positive")
 
 
 def test_hung_up_requests_are_not_run(zoo):
@@ -175,22 +186,55 @@ def test_hung_up_requests_are_not_run(zoo):
         assert watched.batches == [1, 1]
         late.cancel()
 
-    drive(zoo, Adaptive, work, Limits(in_flight=1, inline_s=0.0))
+    drive(zoo, work, Limits(in_flight=1, inline_s=0.0))
 
 
-def test_a_full_queue_refuses_at_once_and_recovers(zoo):
-    async def work(batcher: Batcher, watched: Watched) -> None:
-        watched.gate.clear()
-        first = asyncio.create_task(batcher.run(row(0.0)))
-        await until(lambda: watched.batches == [1])
-        waiting = [asyncio.create_task(batcher.run(row(1.0))) for _ in range(8)]
-        await asyncio.sleep(0.01)
-        start = time.perf_counter()
-        with pytest.raises(ServingError, match="queue to which this task was submitted is full"):
-            await batcher.run(row(2.0))
-        assert time.perf_counter() - start < 0.1
-        watched.gate.set()
-        await asyncio.gather(first, *waiting)
-        assert (await batcher.run(row(3.0)))[0].tolist() == [3.0]
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"row_independent": 1}', "\udcff"])
+def test_a_mark_that_cannot_be_read_marks_nothing(tmp_path, content):
+    if content is not None:
+        (tmp_path / "assets.extra").mkdir()
+        (tmp_path / ROW_MARK).write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert read_row_mark(tmp_path) == frozenset()
+    (tmp_path / "assets.extra").mkdir(exist_ok=True)
+    (tmp_path / ROW_MARK).write_text(json.dumps(row_mark(["b", "a"])))
+    assert read_row_mark(tmp_path) == {"a", "b"}
 
-    drive(zoo, Adaptive, work, Limits(max_queued=8, in_flight=1, inline_s=0.0))
+
+async def ask_swayed(address: str, requests: int, clients: int = 64) -> list[tuple[float, float]]:
+    """Ask from many clients at once, a fifth with values that sway a batch; return values and answers."""
+    random = Random(requests)
+    asked = [random.choice([2000.0, *(random.uniform(-9, 9) for _ in range(4))]) for _ in range(requests)]
+    found: list[tuple[float, float]] = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        async def ask() -> None:
+            while asked:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = "swayed"
+                request.inputs["x"].CopyFrom(tf.make_tensor_proto([value := asked.pop()], tf.float32))
+                answer = await stub.Predict(request, timeout=60)
+                found.append((value, float(tf.make_ndarray(answer.outputs["y"])[0])))
+
+        await asyncio.gather(*(ask() for _ in range(clients)))
+    return found
+
+
+@pytest.mark.parametrize("requests", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_plain_model_whose_rows_see_each_other_answers_each_client_its_own(tmp_path, requests):
+    saved_models.swayed(tmp_path / "swayed" / "1")
+    settings = RunSettings(entries=(ModelEntry("swayed", str(tmp_path / "swayed")),))
+    with running(settings) as server:
+        found = asyncio.run(ask_swayed(server.grpc_address, requests))
+    wrong = [(x, y) for x, y in found if abs(y - (-1.0 if x > 1000 else 2 * x)) > 1e-5 * max(1, abs(2 * x))]
+    assert (len(found), wrong) == (requests, [])
+
+
+def test_the_same_model_would_answer_wrongly_if_it_were_marked(tmp_path):
+    """What the mark is trusted with: the load above does bring requests together."""
+    saved_models.swayed(tmp_path / "swayed" / "1")
+    saved_models.mark(tmp_path / "swayed" / "1", "serving_default")
+    settings = RunSettings(entries=(ModelEntry("swayed", str(tmp_path / "swayed")),))
+    with running(settings) as server:
+        found = asyncio.run(ask_swayed(server.grpc_address, 1000))
+    assert any(x < 1000 and y == -1.0 for x, y in found)

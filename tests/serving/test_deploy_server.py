@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -17,7 +18,6 @@ import tensorflow as tf
 import yaml
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from headrace.serving.server.batching_parameters import parse_batching_parameters
 from headrace.serving.server.flags import parse_flags
 from headrace.serving.server.rest import RestDoor
 from headrace.serving.server.run import Server
@@ -121,17 +121,25 @@ def test_compose_s_health_check_tells_a_server_that_answers(tmp_path, repository
     assert not healthy(rest)
 
 
+def batching(text: str) -> dict[str, int]:
+    """The numbers of a BatchingParameters text; TensorFlow Serving's message is in no package."""
+    return {name: int(value) for name, value in re.findall(r"(\w+) {\s*value: (\d+)", text)}
+
+
 def test_the_files_mean_what_the_config_says(tmp_path):
     section = {"batching": {"max_rows": 64, "timeout_us": 500, "max_waiting": 7}, "resources": {"cpu": 3}}
     texts = objects(rendered(section, "kubernetes"))["ConfigMap/flights-config"]["data"]
-    found = parse_batching_parameters(texts["batching.config"])
-    assert (found.batch_timeout_s, found.max_enqueued_batches, found.num_batch_threads) == (0.0005, 7, 3)
-    assert found.max_batch_size == 64 * 7  # what an empty queue holds
-    assert "max_execution_batch_size {\n  value: 64\n}" in texts["batching.config"]
+    assert batching(texts["batching.config"]) == {
+        "batch_timeout_micros": 500,
+        "max_enqueued_batches": 7,
+        "num_batch_threads": 3,
+        "max_batch_size": 64 * 7,  # what an empty queue holds
+        "max_execution_batch_size": 64,
+    }
     for rows, waiting, most in ((1024, 100, 65_536), (100_000, 1, 100_000), (10, 1, 10)):
         section = {"batching": {"max_rows": rows, "max_waiting": waiting}}
         wide = objects(rendered(section, "kubernetes"))["ConfigMap/flights-config"]["data"]["batching.config"]
-        assert parse_batching_parameters(wide).max_batch_size == most
+        assert batching(wide)["max_batch_size"] == most
     (tmp_path / "monitoring").write_text(texts["monitoring.config"], encoding="utf-8")
     monitoring = read_monitoring(str(tmp_path / "monitoring"))
     assert (monitoring.enabled, monitoring.path) == (True, "/monitoring/prometheus/metrics")

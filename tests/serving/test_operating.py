@@ -154,14 +154,6 @@ def test_a_body_may_be_as_large_as_the_flag_says(models):
         ),
         (["{}", "--port=0", "--rest_api_port=0"], "at least one door must be open. Received: --port=0 and"),
         (["{}", "{}"], "exactly one model folder or config file must be named. Received: "),
-        (
-            ["{}", "--batching_parameters_file={}/x"],
-            "Batching parameters are ignored when --enable_batching is",
-        ),
-        (
-            ["{}", "--enable_batching", "--batching_parameters_file={}/x"],
-            "max_batch_size must be >= 1. Received: 0",
-        ),
         (["{}", "--monitoring_config_file={}/y"], "the file must be a MonitoringConfig text. Received: 1:1"),
         (["{}", "--ssl_config_file={}/z"], "an SSL config must have server_key and server_cert. Received: "),
         (["{}", "--ssl_config_file={}/w"], "an SSL config must hold PEM that fits together. Received: "),
@@ -182,7 +174,6 @@ def test_a_body_may_be_as_large_as_the_flag_says(models):
 )
 def test_values_that_are_wrong(tmp_path, arguments, text):
     (tmp_path / "1").mkdir()
-    (tmp_path / "x").write_text("max_batch_size { value: 0 }")
     (tmp_path / "y").write_text("no such field")
     (tmp_path / "z").write_text('server_key: "only"')
     (tmp_path / "w").write_text('server_key: "none" server_cert: "none"')

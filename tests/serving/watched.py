@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.serving.server.batching import Batcher
+from headrace.serving.server.batching import Batcher, Limits
 from headrace.serving.server.servable import Servable
 
 Array = np.ndarray[Any, Any]
@@ -39,18 +39,17 @@ class Watched:
 
 def drive(
     zoo: Servable,
-    make: Callable[..., Batcher],
     work: Callable[[Batcher, Watched], Awaitable[None]],
-    settings: Any,
+    limits: Limits,
     signature: str = "any_rows",
-    threads: int = 2,
+    merging: bool = True,
 ) -> None:
     method = zoo.methods[{"any_rows": "slow"}.get(signature, signature)]
     watched = Watched(zoo)
 
     async def whole() -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            batcher = make(watched, method, tuple(method.outputs), pool, settings)
+        with ThreadPoolExecutor(2) as pool:
+            batcher = Batcher(watched, method, tuple(method.outputs), pool, limits, merging=merging)
             try:
                 async with asyncio.timeout(30):
                     await work(batcher, watched)
