@@ -19,8 +19,8 @@ from .model_guess import model_lines, push_lines, split_shares
 from .odd_cells import OddCell, find_odd_cells, odd_comment, odd_notes
 from .picture_guess import is_picture_path, look_at, pictures_of_column, pictures_of_files
 from .profile import ColumnProfile, profile_columns
-from .readers.csv import read_header
 from .readers.csv_faults import find_undecodable
+from .readers.csv_header import read_header
 from .readers.files import EXTENSIONS, delimiter_of, find_files, format_of, open_bytes
 from .readers.folder import IMAGE, PATH, class_of, find_pictures
 from .readers.rows import read_blocks
@@ -252,7 +252,7 @@ def _reading(path: str, label: str) -> DataConfig:
     if format_of(first, data) == "csv" and len(column_names(first, data)) == 1:
         for delimiter in (";", "\t", "|", ","):
             with open_bytes(first) as stream:
-                names = read_header(stream, delimiter, data.csv.encoding)
+                names = read_header(stream, delimiter, data.csv.encoding, first).names
             if len(names) > 1 and delimiter != delimiter_of(first, data):
                 options = data.csv.model_copy(update={"delimiter": delimiter})
                 return data.model_copy(update={"csv": options})

@@ -7,7 +7,10 @@ rule holds for ingest, for the transform graph and on a device.
 import struct
 import zlib
 
-__all__ = ["JPEG_SIGNATURE", "PNG_SIGNATURE", "why_damaged"]
+__all__ = ["JPEG_SIGNATURE", "MAX_PIXELS", "PNG_SIGNATURE", "why_damaged"]
+
+MAX_PIXELS = 1 << 26
+"""The largest picture that is decoded anywhere: by ingest, by a model's graph and beside a served model."""
 
 JPEG_SIGNATURE, PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 """What such files begin with."""

@@ -12,8 +12,9 @@ from .columns import ColumnPlan, RawColumn, nearest
 from .config import DataConfig
 from .derived import packed_columns, unpacked, unwindowed
 from .errors import ConfigError, HeadraceError
-from .readers.csv import parse_options, read_header
+from .readers.csv import BLOCK_BYTES, parse_options
 from .readers.csv_faults import explain
+from .readers.csv_header import read_header
 from .readers.files import READ_ERRORS, data_path, delimiter_of, find_files, format_of, open_bytes
 from .readers.folder import IMAGE, PATH, class_of
 from .readers.parquet import check_types, read_schema
@@ -23,6 +24,7 @@ from .readers.values import first_true, unfit_for_number
 __all__ = ["Source", "check_source", "column_names"]
 
 _HEAD_BYTES = 1 << 18
+_WIDE_BYTES = 2 * BLOCK_BYTES  # of which a header may take half
 _MAX_PEEKED = 64
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 
@@ -116,7 +118,7 @@ def column_names(path: str, data: DataConfig) -> list[str]:
             head = stream.read(_HEAD_BYTES)
             _check_is_text(head, path, data)
             stream.seek(0)
-            names = read_header(stream, delimiter_of(path, data), data.csv.encoding)
+            header = read_header(stream, delimiter_of(path, data), data.csv.encoding, path)
     except UnicodeError as error:
         # The same words as for a bad byte further down, but it is the header that is at fault.
         raise ConfigError(*_words(explain(error, path, data, ()))) from error
@@ -126,11 +128,11 @@ def column_names(path: str, data: DataConfig) -> list[str]:
         ) from error
     except READ_ERRORS as error:
         raise ConfigError(f"a .gz file must decompress. Received: {error} ({path})") from error
-    if not any(name.strip() for name in names):
+    if not any(name.strip() for name in header.names):
         raise ConfigError(f"the first line must name the columns. Received: a blank header ({path})")
-    if not head.lstrip(b"\xef\xbb\xbf\r\n").partition(b"\n")[2].strip() and len(head) < _HEAD_BYTES:
+    if not header.has_rows:
         raise ConfigError(f"a data file must have rows. Received: a header and no rows ({path})")
-    return names
+    return header.names
 
 
 def _check_is_text(head: bytes, path: str, data: DataConfig) -> None:
@@ -242,10 +244,17 @@ def _check_first_rows(path: str, data: DataConfig, columns: Sequence[RawColumn])
 
 def _first_rows(path: str, data: DataConfig, names: Sequence[str]) -> pa.Table | None:
     """Return columns of the first rows as text, or None where the start cannot be read as rows."""
-    with open_bytes(path) as stream:
-        head = stream.read(_HEAD_BYTES)
-    if len(head) == _HEAD_BYTES:
-        head = head[: head.rfind(b"\n") + 1]
+    for size in (_HEAD_BYTES, _WIDE_BYTES):
+        with open_bytes(path) as stream:
+            head = stream.read(size)
+        whole = len(head) < size
+        table = _parsed_rows(head if whole else head[: head.rfind(b"\n") + 1], path, data, names)
+        if whole or (table is not None and table.num_rows):
+            return table
+    return None
+
+
+def _parsed_rows(head: bytes, path: str, data: DataConfig, names: Sequence[str]) -> pa.Table | None:
     parse = parse_options(delimiter_of(path, data))
     parse.invalid_row_handler = lambda row: "skip"
     options = arrow_csv.ConvertOptions(
@@ -257,7 +266,9 @@ def _first_rows(path: str, data: DataConfig, names: Sequence[str]) -> pa.Table |
     try:
         return arrow_csv.read_csv(
             pa.BufferReader(head),
-            read_options=arrow_csv.ReadOptions(encoding=data.csv.encoding, use_threads=False),
+            read_options=arrow_csv.ReadOptions(
+                encoding=data.csv.encoding, use_threads=False, block_size=_WIDE_BYTES
+            ),
             parse_options=parse,
             convert_options=options,
         )

@@ -10,6 +10,7 @@ import yaml
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.pipeline.store import Store
+from headrace.pipeline.strict_yaml import load_yaml
 
 from .lint import lint
 from .presence import check_volume, step_config
@@ -103,7 +104,10 @@ def parsed_parameters(file: PipelineFile, texts: Sequence[str]) -> dict[str, Any
         if not equals or not name:
             raise ConfigError(f"`--param` must be of the form name=value. Received: {text}")
         is_text = file.parameters.get(name, {}).get("parameterType") == "STRING"
-        found[name] = value if is_text else yaml.safe_load(value)
+        try:
+            found[name] = value if is_text else load_yaml(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of `--param` must be valid YAML. Received: {text}") from error
     return found
 
 

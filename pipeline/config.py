@@ -33,6 +33,7 @@ from headrace.serving.deploy.config import DeployConfig
 from .beam import BeamConfig, DirectBeam, place_beam
 from .cluster import KubeflowConfig, MetadataConfig
 from .config_errors import explain, explain_yaml
+from .strict_yaml import load_yaml
 
 __all__ = [
     "OutputConfig",
@@ -201,25 +202,6 @@ def _check_training(config: RunConfig) -> None:
         raise ValueError(". ".join(part for part in (error.message, error.hint) if part)) from error
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but a key given twice is an error instead of the last one winning."""
-
-
-def _construct_mapping(loader: _StrictLoader, tree: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(tree)
-    result: dict[Any, Any] = {}
-    for key_node, value_node in tree.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in result:
-            line = key_node.start_mark.line + 1
-            raise ConfigError(f"a key must be given once. Received: `{key}` again on line {line}")
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = (), root: str | Path | None = None) -> RunConfig:
     """Read, override and check a config file.
 
@@ -254,7 +236,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the config must be a readable UTF-8 file. Received: {path} ({error})") from error
     try:
-        raw = yaml.load(text, Loader=_StrictLoader)
+        raw = load_yaml(text)
     except ConfigError as error:
         raise ConfigError(f"{error.message} of {path}") from None
     except yaml.YAMLError as error:
@@ -318,7 +300,7 @@ def _apply_override(raw: dict[str, Any], override: str, is_text: bool = False) -
     if not equals or not dotted:
         raise ConfigError(f"`--set` must be of the form a.b=value. Received: {override}")
     try:
-        value = text if is_text else yaml.load(text, Loader=_StrictLoader)
+        value = text if is_text else load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of `--set` must be valid YAML. Received: {override}") from error
     target: Any = raw

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.data.pictures import PNG_SIGNATURE, why_damaged
+from headrace.data.pictures import MAX_PIXELS, PNG_SIGNATURE, why_damaged
 
 __all__ = [
     "GREY",
@@ -48,7 +48,7 @@ def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
         uint8 `[height, width, 3]`: red, green, blue.
 
     Raises:
-        InvalidImage: If it is no such file, or damaged or cut short.
+        InvalidImage: If it is no such file, damaged or cut short, or has more than 2^26 pixels.
     """
     from PIL import Image  # where no feature is a picture, Pillow need not be installed
 
@@ -56,8 +56,15 @@ def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
         raise InvalidImage(reason)
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height} pixels"
+                raise InvalidImage(f"it has {size}, more than the {MAX_PIXELS:,} that are decoded")
             image.load()
             return _to_rgb(image)
+    except InvalidImage:
+        raise
+    except Image.DecompressionBombWarning as error:  # where warnings are errors
+        raise InvalidImage(f"it has more than the {MAX_PIXELS:,} pixels that are decoded") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise InvalidImage(f"it cannot be decoded ({error})") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from headrace.data.pictures import JPEG_SIGNATURE, PNG_SIGNATURE
+from headrace.data.pictures import JPEG_SIGNATURE, MAX_PIXELS, PNG_SIGNATURE
 from headrace.serving.images import GREY, encode_png
 
 from .outputs import Picture
@@ -50,6 +50,10 @@ def _decode(output: Picture, files: Any, present: Any) -> Any:
         check = tf.debugging.Assert(jpeg | png, [rule, tf.strings.length(file)])
         with tf.control_dependencies([check]):
             file = tf.identity(file)
+        rule = f"a picture must have at most {MAX_PIXELS} pixels (features.{output.source}). Received:"
+        count = _count_pixels(file, jpeg)
+        with tf.control_dependencies([tf.debugging.Assert(count <= MAX_PIXELS, [rule, count])]):
+            file = tf.identity(file)
         # Despite its name it decodes PNG too; by default it would trade accuracy for speed.
         levels = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")  # uint8 [h, w, 3]
         pixels = tf.cast(levels, tf.float32)
@@ -59,6 +63,20 @@ def _decode(output: Picture, files: Any, present: Any) -> Any:
         return _resize(pixels[tf.newaxis], output)[0]
 
     return tf.map_fn(decode, files, fn_output_signature=shape)
+
+
+def _count_pixels(file: Any, is_jpeg: Any) -> Any:
+    """Return height times width as the head of a JPEG or PNG file tells it, int64 scalar."""
+
+    def of_jpeg() -> Any:
+        return tf.reduce_prod(tf.image.extract_jpeg_shape(file, output_type=tf.int64)[:2])
+
+    def of_png() -> Any:
+        # Chunk IHDR comes first: width and height as unsigned numbers, the high byte first.
+        sides = tf.io.decode_raw(tf.strings.substr(file, 16, 8), tf.int32, little_endian=False)
+        return tf.reduce_prod(tf.bitwise.bitwise_and(tf.cast(sides, tf.int64), 2**32 - 1))
+
+    return tf.cond(is_jpeg, of_jpeg, of_png)
 
 
 def _unpack(output: Picture, steps: Any) -> tuple[Any, Any]:

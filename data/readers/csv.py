@@ -1,10 +1,7 @@
 """Delimited text, streamed through Arrow."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -16,12 +13,10 @@ from .csv_faults import explain, line_of_row
 from .files import delimiter_of
 from .values import clean
 
-__all__ = ["BLOCK_BYTES", "convert_options", "parse_options", "read_csv", "read_header"]
+__all__ = ["BLOCK_BYTES", "convert_options", "parse_options", "read_csv"]
 
 BLOCK_BYTES = 8 << 20
 """Text parsed at a time; a row must fit into it."""
-
-_HEADER_BYTES = 1 << 20
 
 
 def read_csv(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
@@ -54,22 +49,6 @@ def read_csv(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Itera
         raise explain(error, path, data, columns) from error
 
 
-def read_header(stream: IO[bytes], delimiter: str, encoding: str) -> list[str]:
-    """Return the column names, the fields of the first line that is not blank.
-
-    Raises:
-        UnicodeError: If the line is not text in `encoding`.
-    """
-    start = stream.read(_HEADER_BYTES)
-    # Only the header is judged here, so a multi-byte character cut at the end must not count.
-    end = _header_end(start, encoding)
-    text = start[:end].decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
-    for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
-        if fields:
-            return fields
-    return []
-
-
 def parse_options(delimiter: str) -> arrow_csv.ParseOptions:
     """Return how lines are cut into fields: RFC 4180, so a quoted field may hold line breaks."""
     return arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
@@ -88,18 +67,3 @@ def convert_options(data: DataConfig, columns: Sequence[RawColumn]) -> arrow_csv
         null_values=list(data.csv.null_values),
         strings_can_be_null=True,
     )
-
-
-def _header_end(start: bytes, encoding: str) -> int:
-    """Return the length of the first lines that hold an even number of quotes and are not blank."""
-    if encoding.lower().replace("-", "").startswith(("utf16", "utf32")):
-        return len(start)
-    quotes = 0
-    position = 0
-    while (newline := start.find(b"\n", position)) >= 0:
-        quotes += start.count(b'"', position, newline)
-        line = start[position:newline].strip()
-        position = newline + 1
-        if line and quotes % 2 == 0:
-            return position
-    return len(start)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..columns import RawColumn
-from ..pictures import JPEG_SIGNATURE, PNG_SIGNATURE, why_damaged
+from ..pictures import JPEG_SIGNATURE, MAX_PIXELS, PNG_SIGNATURE, why_damaged
 from .block import Block, Corrupt
 from .values import ARROW_TYPES
 
@@ -23,7 +23,6 @@ _BLOCK_BYTES = 32 << 20
 _CHUNK_ROWS = 64
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _Row = list[tuple[bytes | None, Corrupt | None]]
-_MAX_PIXELS = 1 << 26
 
 
 def why_corrupt(content: bytes) -> str:
@@ -44,7 +43,7 @@ def why_corrupt(content: bytes) -> str:
                 return f"{picture.mode} pixels, neither grey nor RGB"
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 return f"animated: {frames} pictures"
-            if picture.width * picture.height > _MAX_PIXELS:
+            if picture.width * picture.height > MAX_PIXELS:
                 return "too many pixels"
             picture.load()
     except UnidentifiedImageError:

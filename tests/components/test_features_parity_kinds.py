@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import random
+import re
 import struct
 import unicodedata
 import zlib
@@ -19,7 +20,7 @@ from PIL import Image
 from headrace.components.features.golden import encode_rows
 from headrace.components.features.graph import Column
 from headrace.components.features.outputs import Picture, Tokenizer
-from headrace.components.features.pictures import SCALES, build_picture
+from headrace.components.features.pictures import SCALES, _count_pixels, build_picture
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.features.texts import split_tokens
 from headrace.data.readers.images import why_corrupt
@@ -334,3 +335,42 @@ def test_a_large_photo_agrees() -> None:
         assert_same(
             sidecar_of(output).transform({"c": [content]})["p"], graph_pictures(output, [content]), ""
         )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_of_more_pixels_than_ingest_takes_is_decoded_nowhere(kind: str) -> None:
+    bomb, told = io.BytesIO(), re.escape("8192 x 8193 pixels, more than the 67,108,864 that are decoded")
+    Image.new("L", (8192, 8193)).save(bomb, kind, **({"quality": 1} if kind == "JPEG" else {}))
+    content = bomb.getvalue()
+    assert why_corrupt(content) == "too many pixels"
+    with pytest.raises(InvalidImage, match=told):
+        decode_image(content)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a picture must have at most 67108864 pixels"):
+        graph_pictures(planned(4, 4, 3, "stretch", True, "unit"), [content])
+
+
+def test_the_most_pixels_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    output, files = planned(4, 4, 3, "stretch", True, "unit"), [FILES["png 33x33"], FILES["jpeg 33x33"]]
+    for module in ("headrace.serving.images", "headrace.components.features.pictures"):
+        monkeypatch.setattr(f"{module}.MAX_PIXELS", 33 * 33)
+    assert_same(sidecar_of(output).transform({"c": files})["p"], graph_pictures(output, files), "all")
+    for module in ("headrace.serving.images", "headrace.components.features.pictures"):
+        monkeypatch.setattr(f"{module}.MAX_PIXELS", 33 * 33 - 1)
+    for content in files:
+        with pytest.raises(InvalidImage, match="33 x 33 pixels, more than the 1,088"):
+            decode_image(content)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="at most 1088 pixels"):
+            graph_pictures(output, [content])
+
+
+@pytest.mark.parametrize("sides", [(1, 2), (2**31 - 1, 2**31 - 1), (2**32 - 1, 2**30), (65_536, 65_536)])
+def test_sides_that_a_png_tells_are_counted_without_overflow(sides: tuple[int, int]) -> None:
+    head = FILES["png 33x33"][:16] + struct.pack(">II", *sides)
+    assert int(_count_pixels(tf.constant(head), tf.constant(False))) == math.prod(sides)
+
+
+def test_a_picture_so_large_that_pillow_warns_is_refused_alike() -> None:
+    content = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(content, "PNG")
+    with pytest.raises(InvalidImage, match="more than the 67,108,864 pixels that are decoded"):
+        decode_image(content.getvalue())
