@@ -11,6 +11,8 @@ __all__ = ["load_yaml"]
 _MOST_NODES = 100_000
 """Values of a config with its aliases written out; a few lines can stand for billions."""
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 def load_yaml(text: str) -> Any:
     """Return what a YAML text says.
@@ -45,7 +47,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _construct_mapping(loader: _StrictLoader, tree: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
-    for key_node, _ in tree.value:
+    for key_node in (node for node, _ in tree.value if node.tag != _MERGE):
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
             line = key_node.start_mark.line + 1
