@@ -15,7 +15,7 @@ only a cache: where they are lost, or the store was copied, the files are read a
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,16 @@ from typing import Any
 from headrace.data.errors import EnvironmentProblem
 from headrace.data.sums import Difference, FileEntry, Stamp, differences, file_entries, stamps, told
 
-__all__ = ["SUMS", "compare", "entries_of", "judged", "record"]
+__all__ = ["JUDGED", "MADE_AGAIN", "SUMS", "compare", "entries_of", "judged", "record"]
 
 SUMS = "sums"
 """Custom property of an artifact that holds its record."""
+
+JUDGED = {"model": "Format-Serving", "variants": "", "transform_graph": "headrace"}
+"""Input -> the folder in it that evaluation and infra judge, and a push publishes from; "": all."""
+
+MADE_AGAIN = "start a new run: it makes again what was altered"
+"""Hint where something is not as it was left."""
 
 
 def record(folder: str, store: str | None = None) -> str:
@@ -63,11 +69,11 @@ def compare(folder: str, text: str, store: str | None = None) -> list[Difference
 
 
 @contextlib.contextmanager
-def judged(folders: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Give the sums of what is judged in the block, and make sure that it stays the same till its end.
+def judged(inputs: Mapping[str, Sequence[str]]) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Give the sums of the files that are judged in the block, which must stay the same till its end.
 
     Args:
-        folders: Name of an input -> its artifact, and the folder in it that is judged, "" for all.
+        inputs: Input name -> URIs of its artifacts; those of `JUDGED` are summed.
 
     Returns:
         Name of the input -> `{path, size, sha256}` of its files, paths relative to the artifact.
@@ -75,18 +81,18 @@ def judged(folders: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, list[di
     Raises:
         EnvironmentProblem: If a file has changed meanwhile.
     """
-    places = {name: os.path.join(*place) for name, place in folders.items()}
+    places = {name: os.path.join(*inputs[name], part) for name, part in JUDGED.items()}
     known = {name: stamps(place) for name, place in places.items()}
     found = {name: file_entries(place) for name, place in places.items()}
     yield {
-        name: [asdict(entry) | {"path": os.path.join(folders[name][1], entry.path)} for entry in entries]
+        name: [asdict(entry) | {"path": os.path.join(JUDGED[name], entry.path)} for entry in entries]
         for name, entries in found.items()
     }
     for name, place in places.items():
         if changed := differences(place, found[name], known[name]):
             raise EnvironmentProblem(
                 f"what is judged must stay the same meanwhile. Received: {told(changed)} ({place})",
-                "start a new run: it makes again what was altered",
+                MADE_AGAIN,
             )
 
 

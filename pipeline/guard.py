@@ -16,7 +16,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import driver_output_pb2, executable_spec_pb2
 
 from headrace.components.nodes.executor import DOUBTFUL, DOUBTS
-from headrace.components.sums import SUMS, compare
+from headrace.components.sums import MADE_AGAIN, SUMS, compare
 from headrace.data.errors import EnvironmentProblem, HeadraceError
 from headrace.data.sums import told
 
@@ -24,8 +24,6 @@ __all__ = ["Guard"]
 
 _ATTEMPT = "attempt"
 """Execution property, part of the cache key: how many results with the key proper were not worth taking."""
-
-_NEW_RUN = "start a new run: it makes again what was altered"
 
 
 class Guard:
@@ -105,7 +103,7 @@ class Guard:
         if wrong:
             raise EnvironmentProblem(
                 f"an input must be as its node left it. Received: {told(wrong)} ({name}: {artifact.uri})",
-                _NEW_RUN,
+                MADE_AGAIN,
             )
 
     def _attempt(self, info: Any, output: Any, connection: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headrace.components.node import NodeContext, NodeResult, emit
+from headrace.components.sums import judged
 from headrace.data.config import DataConfig
 
 from .bootstrap import Resampler
@@ -79,7 +80,18 @@ def run(ctx: NodeContext) -> NodeResult:
         ConfigError: If a slice names a column that is not in the examples.
         DataRejected: If the test split is empty or has labels that are not among the classes.
     """
-    given = _read_inputs(ctx)
+    with judged(ctx.inputs) as files:
+        document = _evaluate(_read_inputs(ctx))
+    _write_json(document | {"judged": files}, ctx, "evaluation.json")
+    facts = {"rows": document["rows"], "tfma": document["tfma"]["state"], "beam_runner": ctx.beam_runner}
+    failed = [entry["name"] for entry in document["variants"] if "failed" in entry]
+    doubts = {"evaluation": f"no prediction by {', '.join(failed)}"} if failed else {}
+    return NodeResult(f"{_finding(document)}{ctx.by_engine}", {"evaluation": facts}, doubts)
+
+
+def _evaluate(given: _Inputs) -> dict[str, Any]:
+    """Write what lies beside evaluation.json and return its content."""
+    ctx = given.context
     texts = column_texts(given.rows.columns, sorted({name for spec in given.config.slices for name in spec}))
     slices = make_slices(texts, given.config.slices)
     entries, predictions, float32 = _predict_all(given)
@@ -92,7 +104,7 @@ def run(ctx: NodeContext) -> NodeResult:
     if "float32" in predictions:
         _write_json(_mistakes(given, judge, predictions["float32"]), ctx, "mistakes.json")
     *variants, baseline = results
-    document = {
+    return {
         "task": given.data.task,
         "labels": list(given.classes) or None,
         "positive": given.classes[-1] if given.data.task == "binary" else None,
@@ -106,9 +118,6 @@ def run(ctx: NodeContext) -> NodeResult:
         "importance": importance,
         "tfma": tfma,
     }
-    _write_json(document, ctx, "evaluation.json")
-    facts = {"rows": len(given.rows), "tfma": tfma["state"], "beam_runner": ctx.beam_runner}
-    return NodeResult(f"{_finding(document)}{ctx.by_engine}", {"evaluation": facts})
 
 
 def _read_json(*parts: str) -> Any:

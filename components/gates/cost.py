@@ -9,12 +9,15 @@ from .config import CostGate, ServingGate
 from .evidence import Absent, Evidence, finite
 from .state import Bound, Gate, GateState
 
-__all__ = ["judge_cost", "judge_serving"]
+__all__ = ["judge_cost", "judge_serving", "of_infra"]
 
 Json = Mapping[str, Any]
 
 _BOUNDS = ("size_bytes", "size_ratio", "p99_us_b1", "p99_us_b100", "load_s", "rss_bytes")
 """Names of the measures; the config's bound on each is `max_` + name."""
+
+_SIZES = ("size_bytes", "size_ratio")
+"""Those that the files alone decide."""
 
 _DOORS = {"rest": "REST", "grpc": "gRPC"}
 _SERVERS = {"embedded": "the embedded server", "tensorflow_serving": "TensorFlow Serving"}
@@ -43,6 +46,11 @@ def judge_cost(rule: CostGate, evidence: Evidence) -> list[Gate]:
         state: GateState = "PASS" if holds else "FAIL"
         gates.append(Gate("cost", metric, state, reason, rule.variant, None, bound, value))
     return gates
+
+
+def of_infra(gate: Gate) -> bool:
+    """Whether a gate judges what the infra check measured, which may come out otherwise another time."""
+    return gate.kind == "serving" or (gate.kind == "cost" and gate.metric not in _SIZES)
 
 
 def judge_serving(rule: ServingGate, name: str, evidence: Evidence) -> list[Gate]:

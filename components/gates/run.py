@@ -1,6 +1,7 @@
 """The `gates` node: judge, write gates and verdict, and always finish."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.components.push.config import PushConfig
 
 from .config import GatesConfig
+from .cost import of_infra
 from .evidence import Evidence
 from .judge import Verdict, decide, judge
 from .state import Gate, read_gates, write_gates
@@ -36,7 +38,18 @@ def run(ctx: NodeContext) -> NodeResult:
     return NodeResult(
         finding=_finding(gates, verdict),
         properties={"gates": {"verdict": verdict.verdict, "blocking": len(verdict.blocking)}},
+        doubts=_doubts(gates),
     )
+
+
+def _doubts(gates: Sequence[Gate]) -> dict[str, str]:
+    """Return what must be done again where cost or serving failed: a machine may have been busy."""
+    failed = [gate for gate in gates if gate.kind in ("cost", "serving") and gate.state == "FAIL"]
+    doubts = {}
+    for name, found in (("gates", failed), ("infra", [gate for gate in failed if of_infra(gate)])):
+        if found:
+            doubts[name] = f"{found[0].metric} of {found[0].where} failed"
+    return doubts
 
 
 def _read_json(folder: str, name: str) -> Any:

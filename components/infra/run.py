@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from headrace.components.gates.config import ServingGate
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.parity.tolerance import golden_bound
+from headrace.components.sums import judged
+from headrace.data.sums import file_entries
 from headrace.serving.raw import raw_columns
 
 from .child import run_child
@@ -28,23 +31,34 @@ _WARMUP_BYTES = 4_000_000  # of examples; the file holds them twice, once for ea
 
 def run(ctx: NodeContext) -> NodeResult:
     """Probe the variants; write infra.json, golden_raw.json and the warm-up requests."""
+    with judged(ctx.inputs) as files:
+        document, finding, failed = _probe_all(ctx)
+    _write_json(Path(ctx.outputs["infra"]) / "infra.json", document | {"judged": files})
+    if not failed:
+        return NodeResult(finding)
+    return NodeResult(f"{finding}; failed: {failed}", doubts={"infra": f"the check of {failed} failed"})
+
+
+def _probe_all(ctx: NodeContext) -> tuple[Json, str, str]:
+    """Return the content of infra.json, what it says in a phrase, and the variants that failed."""
     rule = ServingGate.model_validate(ctx.config["gates.serving"])
     out = Path(ctx.outputs["infra"])
     variants: list[Json] = _read_json(Path(ctx.input("variants")) / "variants.json")
     golden = _golden(ctx)
     _write_json(out / "golden_raw.json", {"inputs": golden.rows, "outputs": golden.outputs["serving_raw"]})
     _write_warmup(out, golden, int(ctx.config["push.warmup_rows"]))
+    requests = [asdict(entry) for entry in file_entries(out)]
     engine = _engine(rule)
     found: list[Json] = []
     for variant in variants:
         found.append(_probe(ctx, variant, golden, rule, engine))
         text = _sentence(found[-1], rule)
         emit("probe", **found[-1], done=len(found), total=len(variants), text=text)
-    _write_json(out / "infra.json", {"golden_rows": len(golden.rows), "variants": found})
     failed = [item["name"] for item in found if item["state"] == "FAIL" or _misserved(item, rule)]
     passed = [item["name"] for item in found if item["state"] == "PASS" and item["name"] not in failed]
     finding = f"{len(passed)} of {len(variants)} variants load and answer {len(golden.rows)} golden rows"
-    return NodeResult(finding + (f"; failed: {', '.join(failed)}" if failed else ""))
+    document = {"golden_rows": len(golden.rows), "variants": found, "requests": requests}
+    return document, finding, ", ".join(failed)
 
 
 def _engine(rule: ServingGate) -> TensorFlowServing | None:

@@ -5,124 +5,109 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.components.sums import JUDGED
 from headrace.data.config import CsvOptions
 from headrace.data.errors import HeadraceError
+
+from .judged import Judged
+from .repository import Source
 
 __all__ = ["label_of", "lite_files", "serving_files"]
 
 _EXTRA = "assets.extra"
+_SIDECAR = "headrace/preprocessing.json"
 
 
-def serving_files(
-    model: Path, variants: Path, infra: Path, variant: str, label: Mapping[str, Any]
-) -> dict[str, Path | bytes]:
+def serving_files(judged: Judged, variant: str, label: Mapping[str, Any]) -> dict[str, Source | bytes]:
     """List the files of a TF Serving version.
 
     Args:
-        model: The model artifact; float32 is its `Format-Serving`.
-        variants: The variants artifact, for any other variant.
-        infra: The infra artifact: golden values and warm-up requests.
-        variant: Name of a SavedModel variant.
+        judged: What was judged.
+        variant: Name of a SavedModel variant; float32 is the model's own.
         label: Name, task, classes and decision threshold, for clients.
 
     Returns:
         Relative POSIX path -> file or content.
     """
-    root = model / "Format-Serving" if variant == "float32" else variants / _variant_path(variants, variant)
-    files: dict[str, Path | bytes] = {
-        path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()
+    files: dict[str, Source | bytes] = {
+        **(
+            judged.folder("model", JUDGED["model"])
+            if variant == "float32"
+            else judged.folder("variants", _variant_path(judged, variant))
+        )
     }
-    _require(root / "saved_model.pb")
-    files[f"{_EXTRA}/tf_serving_warmup_requests"] = _require(infra / "warmup" / "tf_serving_warmup_requests")
-    files[f"{_EXTRA}/headrace_golden.json"] = _require(infra / "golden_raw.json")
+    if "saved_model.pb" not in files:
+        raise HeadraceError(f"a push needs every part of the model. Received: no saved_model.pb ({variant})")
+    files[f"{_EXTRA}/tf_serving_warmup_requests"] = judged.file("infra", "warmup/tf_serving_warmup_requests")
+    files[f"{_EXTRA}/headrace_golden.json"] = judged.file("infra", "golden_raw.json")
     files[f"{_EXTRA}/labels.json"] = _encode(label)
     return files
 
 
-def lite_files(
-    transform_graph: Path, variants: Path, infra: Path, variant: str, label: Mapping[str, Any]
-) -> dict[str, Path | bytes]:
+def lite_files(judged: Judged, variant: str, label: Mapping[str, Any]) -> dict[str, Source | bytes]:
     """List the files of a TF Lite bundle.
 
     Args:
-        transform_graph: The transform artifact, whose `headrace` folder holds sidecar and golden rows.
-        variants: The variants artifact.
-        infra: The infra artifact: golden outputs.
+        judged: What was judged; the transform's `headrace` folder holds sidecar and golden rows.
         variant: Name of a TF Lite variant.
         label: Name, task, classes and decision threshold.
 
     Returns:
         Relative POSIX path -> file or content.
     """
-    sidecars = transform_graph / "headrace"
-    model = variants / _variant_path(variants, variant)
-    if model.is_dir():
-        model = model / "model.tflite"
+    path = _variant_path(judged, variant)
+    model = path if judged.has("variants", path) else f"{path}/model.tflite"
     return {
-        "model.tflite": _require(model),
-        "preprocessing.json": _require(sidecars / "preprocessing.json"),
+        "model.tflite": judged.file("variants", model),
+        "preprocessing.json": judged.file("transform_graph", _SIDECAR),
         "labels.json": _encode(label),
-        "golden.json": _encode(_lite_golden(sidecars / "golden.json", infra)),
+        "golden.json": _encode(_lite_golden(judged)),
     }
 
 
-def label_of(transform_graph: Path, evaluation: Path, csv: Mapping[str, Any]) -> dict[str, Any]:
+def label_of(judged: Judged, evaluation: Path, csv: Mapping[str, Any]) -> dict[str, Any]:
     """Return what clients are told beyond a signature: `{name, task, classes, threshold, dates, csv}`.
 
     `threshold` is the score from which the gates called a row positive (multilabel: one a class); null where
     the largest score decides. `dates`, where there are any, are the columns of dates and their form, "" for
     ISO 8601. `csv` holds what `csv`, the config's `data.csv`, says other than its defaults.
     """
-    dates = _dates(transform_graph / "headrace" / "preprocessing.json")
-    label: dict[str, Any] = _read_json(transform_graph / "headrace" / "features.json")["label"]
-    judged = _read_json(evaluation / "evaluation.json")
-    told = label | {"threshold": judged.get("label_thresholds") or judged.get("threshold")}
+    label: dict[str, Any] = judged.json("transform_graph", "headrace/features.json")["label"]
+    found = json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8"))
+    told = label | {"threshold": found.get("label_thresholds") or found.get("threshold")}
     plain = CsvOptions().model_dump(mode="json")
     other = {key: value for key, value in csv.items() if value != plain[key]}
+    dates = _dates(judged)
     return told | ({"dates": dates} if dates else {}) | ({"csv": other} if other else {})
 
 
-def _dates(sidecar: Path) -> dict[str, str]:
+def _dates(judged: Judged) -> dict[str, str]:
     """Return column -> form of the dates that a sidecar reads; none where there is no sidecar."""
-    if not sidecar.is_file():
+    if not judged.has("transform_graph", _SIDECAR):
         return {}
-    outputs = _read_json(sidecar)["outputs"]
+    outputs = judged.json("transform_graph", _SIDECAR)["outputs"]
     return {one["column"]: one.get("format", "") for one in outputs if one["op"].startswith("date_")}
 
 
-def _lite_golden(golden: Path, infra: Path) -> dict[str, Any]:
+def _lite_golden(judged: Judged) -> dict[str, Any]:
     """Join golden rows and transformed values with the outputs expected for them."""
-    rows: Mapping[str, Any] = _read_json(golden)
-    outputs = infra / "golden_lite.json"
-    if not outputs.is_file():
-        outputs = infra / "golden_raw.json"
-    expected: Mapping[str, Any] = _read_json(outputs)
-    inputs = expected.get("inputs")
-    if inputs is not None and inputs != rows["inputs"]:
+    rows: Mapping[str, Any] = judged.json("transform_graph", "headrace/golden.json")
+    expected: Mapping[str, Any] = judged.json("infra", "golden_raw.json")
+    if expected["inputs"] != rows["inputs"]:
         raise HeadraceError(
             "golden outputs must belong to the golden rows of the transform. "
-            f"Received: {len(inputs)} other rows ({outputs})"
+            f"Received: {len(expected['inputs'])} other rows (golden_raw.json)"
         )
     return {"inputs": rows["inputs"], "transformed": rows["transformed"], "outputs": expected["outputs"]}
 
 
-def _variant_path(variants: Path, name: str) -> str:
-    entries: list[Mapping[str, Any]] = _read_json(variants / "variants.json")
+def _variant_path(judged: Judged, name: str) -> str:
+    entries: list[Mapping[str, Any]] = judged.json("variants", "variants.json")
     for entry in entries:
         if entry["name"] == name and entry.get("path"):
             return str(entry["path"])
     built = ", ".join(str(entry["name"]) for entry in entries if entry.get("path")) or "none"
     raise HeadraceError(f"a pushed variant must have been built: {built}. Received: {name}")
-
-
-def _require(path: Path) -> Path:
-    if not path.is_file():
-        raise HeadraceError(f"a push needs every part of the model. Received: no {path.name} ({path})")
-    return path
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(_require(path).read_text(encoding="utf-8"))
 
 
 def _encode(value: Any) -> bytes:

@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 from headrace.data.errors import EnvironmentProblem
 from headrace.data.section import canonical_json
-from headrace.data.sums import FileEntry, differences, file_sha256, told
+from headrace.data.sums import FileEntry, differences, told
 
 __all__ = [
     "MANIFEST",
     "Manifest",
     "Side",
     "content_digest",
-    "files_digest",
     "probe",
     "read_manifest",
+    "sums_digest",
 ]
 
 MANIFEST = "manifest.json"
@@ -66,15 +66,7 @@ class Manifest:
 
 def content_digest(entries: Iterable[FileEntry]) -> str:
     """Return one SHA-256 over paths and sums, equal for equal content whatever the order."""
-    return _digest((entry.path, entry.sha256) for entry in entries)
-
-
-def files_digest(files: Mapping[str, Path | bytes]) -> str:
-    """Return the `content_digest` that a folder made of `files` would have."""
-    return _digest(
-        (name, hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else file_sha256(source))
-        for name, source in files.items()
-    )
+    return sums_digest((entry.path, entry.sha256) for entry in entries)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -114,7 +106,8 @@ def probe(folder: Path) -> Manifest:
     return manifest
 
 
-def _digest(sums: Iterable[tuple[str, str]]) -> str:
+def sums_digest(sums: Iterable[tuple[str, str]]) -> str:
+    """Return one SHA-256 over (path, SHA-256), whatever their order."""
     return hashlib.sha256(canonical_json(sorted(sums)).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from headrace.data.errors import ConfigError, EnvironmentProblem
-from headrace.data.sums import file_entries
 
 from .manifest import (
     MANIFEST,
     Manifest,
     Side,
     content_digest,
-    files_digest,
     probe,
     read_manifest,
+    sums_digest,
 )
-from .repository import SIDES, Repository, as_environment_problem, copy_durably, fsync_folder
+from .repository import SIDES, Repository, Source, as_environment_problem, copy_durably, fsync_folder
 
 __all__ = ["LOCK_TIMEOUT_S", "Bundle", "Published", "publish", "rollback"]
 
@@ -39,7 +39,7 @@ class Bundle:
     """
 
     variant: str
-    files: Mapping[str, Path | bytes]
+    files: Mapping[str, Source | bytes]
     gates: Sequence[Mapping[str, Any]] = ()
 
 
@@ -152,7 +152,7 @@ def rollback(
         bundles = {
             side: Bundle(
                 old.variant,
-                {entry.path: repository.path(side, source) / entry.path for entry in old.files},
+                {e.path: Source(repository.path(side, source) / e.path, e.sha256) for e in old.files},
                 old.gates,
             )
             for side, old in olds.items()
@@ -176,8 +176,7 @@ def _staged(repository: Repository, version: int, bundles: Mapping[Side, Bundle]
     try:
         manifests = {}
         for side, folder in folders.items():
-            copy_durably(bundles[side].files, folder)
-            files = file_entries(folder)
+            files = copy_durably(bundles[side].files, folder)
             manifest = dataclasses.replace(
                 template,
                 side=side,
@@ -231,9 +230,17 @@ def _same_content(repository: Repository, candidate: Mapping[Side, Bundle]) -> P
         except EnvironmentProblem:
             return None  # Damaged: the new version repairs it.
         wanted = candidate[side]
-        if (found[side].variant, found[side].content_sha256) != (wanted.variant, files_digest(wanted.files)):
+        if (found[side].variant, found[side].content_sha256) != (wanted.variant, _digest_of(wanted)):
             return None
     return _published(repository, newest, found, created=False)
+
+
+def _digest_of(bundle: Bundle) -> str:
+    """Return the `content_sha256` that a version made of `bundle` has."""
+    return sums_digest(
+        (name, hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else source.sha256)
+        for name, source in bundle.files.items()
+    )
 
 
 def _published(

@@ -10,6 +10,7 @@ Everything unfinished has a name that starts with a dot, which no server reads.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -17,18 +18,35 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from headrace.components.sums import MADE_AGAIN
 from headrace.data.errors import ConfigError, EnvironmentProblem
+from headrace.data.sums import FileEntry
 
 from .manifest import Side, read_manifest
 
-__all__ = ["SIDES", "Repository", "as_environment_problem", "copy_durably", "fsync_folder"]
+__all__ = ["SIDES", "Repository", "Source", "as_environment_problem", "copy_durably", "fsync_folder", "unjudged"]
 
 SIDES: tuple[Side, ...] = ("lite", "serving")
 """In the order of publication: what TF Serving picks up by itself comes last."""
 
 _STAGING = ".staging-"
 _POLL_S = 0.05
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to copy.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Sum that its content must have: the one under which it was judged, or published before.
+    """
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -168,29 +186,65 @@ class Ledger:
         os.fsync(self.descriptor)
 
 
-def copy_durably(files: Mapping[str, Path | bytes], folder: Path) -> None:
+def copy_durably(files: Mapping[str, Source | bytes], folder: Path) -> list[FileEntry]:
     """Write files into a new folder and have file and folder data on disk before returning.
+
+    What is copied is what is summed: a source cannot change between the two.
 
     Args:
         files: Relative POSIX path -> a file to copy, or the content.
         folder: Created; must not exist.
+
+    Returns:
+        What was written, sorted by path.
+
+    Raises:
+        EnvironmentProblem: If a source cannot be read, or does not hold what it must.
     """
     folder.mkdir(parents=True)
+    written = []
     for name in sorted(files):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = files[name]
         with target.open("xb") as stream:
-            if isinstance(source, bytes):
-                stream.write(source)
-            else:
-                with source.open("rb") as origin:
-                    shutil.copyfileobj(origin, stream, 1 << 20)
+            digest = _written(files[name], stream)
             stream.flush()
             os.fsync(stream.fileno())
+            written.append(FileEntry(name, stream.tell(), digest))
     for path in [entry for entry in folder.rglob("*") if entry.is_dir()]:
         fsync_folder(path)
     fsync_folder(folder)
+    return written
+
+
+def _written(source: Source | bytes, stream: BinaryIO) -> str:
+    """Write a source and return the SHA-256 of what was written."""
+    if isinstance(source, bytes):
+        stream.write(source)
+        return hashlib.sha256(source).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in _chunks(source.path):
+        digest.update(chunk)
+        stream.write(chunk)
+    if digest.hexdigest() != source.sha256:
+        raise unjudged(f"{source.path.name} is altered", source.path)
+    return source.sha256
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise unjudged(f"{path.name} cannot be read: {error.strerror}", path) from error
+
+
+def unjudged(what: str, place: Path) -> EnvironmentProblem:
+    """Return the error that `what` at `place` is not what was judged."""
+    return EnvironmentProblem(
+        f"what is published must be what evaluation and infra judged. Received: {what} ({place})", MADE_AGAIN
+    )
 
 
 def fsync_folder(path: Path) -> None:

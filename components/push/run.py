@@ -12,6 +12,7 @@ from headrace.data.errors import GateRejected
 
 from .config import PushConfig
 from .content import label_of, lite_files, serving_files
+from .judged import Judged
 from .manifest import Side
 from .publish import Bundle, Published, publish
 
@@ -53,17 +54,15 @@ def run(ctx: NodeContext) -> NodeResult:
 
 
 def _bundles(ctx: NodeContext, targets: Mapping[str, str | None], gates: list[Gate]) -> dict[Side, Bundle]:
-    """Gather the content of every target."""
-    variants, infra = Path(ctx.input("variants")), Path(ctx.input("infra"))
-    label = label_of(
-        Path(ctx.input("transform_graph")), Path(ctx.input("evaluation")), ctx.config["data.csv"]
-    )
+    """Gather the content of every target: nothing but what was judged."""
+    judged = Judged(ctx)
+    label = label_of(judged, Path(ctx.input("evaluation")), ctx.config["data.csv"])
     bundles: dict[Side, Bundle] = {}
     if serving := targets.get("serving"):
-        files = serving_files(Path(ctx.input("model")), variants, infra, serving, label)
+        files = serving_files(judged, serving, label)
         bundles["serving"] = Bundle(serving, files, _relevant(gates, serving))
     if lite := targets.get("lite"):
-        files = lite_files(Path(ctx.input("transform_graph")), variants, infra, lite, label)
+        files = lite_files(judged, lite, label)
         bundles["lite"] = Bundle(lite, files, _relevant(gates, lite))
     return bundles
 

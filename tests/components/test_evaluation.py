@@ -1,5 +1,6 @@
 """The evaluation node on tiny real SavedModels."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,7 +167,8 @@ class Workspace:
             "evaluation", "r1", inputs | {"baseline": self.baseline}, {"evaluation": str(self.root / out)},
             {"data": data, "evaluation": self.config, "seed": 5}, str(self.root / "temp"),
         )  # fmt: skip
-        self.finding = run(context).finding
+        result = run(context)
+        self.finding, self.doubts = result.finding, dict(result.doubts)
         document: dict[str, Any] = json.loads((self.root / out / "evaluation.json").read_text())
         return document
 
@@ -207,6 +209,13 @@ def test_every_variant_is_judged_on_the_same_rows(tmp_path: Path, monkeypatch: p
     assert found["variants"][2] == {"name": "tflite_int8", "runtime": "litert", "skipped": "no sidecar"}
     assert found["tfma"]["state"] == "PASS"
     assert "240 test rows, 2 variants, auc" in work.finding
+    assert work.doubts == {}
+    for name, part in (("model", "Format-Serving"), ("variants", ""), ("transform_graph", "headrace")):
+        files = [p for p in sorted((tmp_path / name / part).rglob("*")) if p.is_file()]
+        sums = {p.relative_to(tmp_path / name).as_posix(): p.read_bytes() for p in files}
+        told = {one["path"]: one["sha256"] for one in found["judged"][name]}
+        assert told == {path: hashlib.sha256(content).hexdigest() for path, content in sums.items()}
+        assert {one["size"] for one in found["judged"][name]} == {len(content) for content in sums.values()}
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert [event["done"] for event in events if event["kind"] == "variant"] == [1, 2, 3, 4]
 
@@ -313,6 +322,7 @@ def test_a_variant_that_cannot_predict_fails_alone(tmp_path: Path) -> None:
         "must answer with classes ('no', 'yes'). Received: ('no', 'perhaps')" in found["baseline"]["failed"]
     )
     assert "failed: int8_weights, tflite_float16" in work.finding
+    assert work.doubts == {"evaluation": "no prediction by int8_weights, tflite_float16"}
     assert not (tmp_path / "out/tfma/int8_weights").exists()
 
 

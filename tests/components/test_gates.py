@@ -127,6 +127,7 @@ def test_the_nodes_pass_a_good_candidate(tmp_path: Path, candidate: Candidate) -
     result = run_node.run(_context(tmp_path, candidate, {"quality": [{"metric": "auc", "min": 0.7}]}))
     assert result.finding == "push; 30 gates: 30 PASS"
     assert result.properties["gates"] == {"verdict": "push", "blocking": 0}
+    assert result.doubts == {}
     assert _verdict(tmp_path, verdict.model).finding == "push serving: int8_weights, lite: tflite_int8"
 
 
@@ -144,6 +145,43 @@ def test_the_nodes_reject_at_every_launch(tmp_path: Path, candidate: Candidate) 
         assert len(lines) == 5
         assert lines[1] == ("FAIL         quality  float32, auc: auc is 0.8, and must be at least 0.9.")
         assert "flip_rate: 50.000% of the rows" in lines[4]
+
+
+_SLOW = {"cost": [{"variant": "tflite_int8", "max_p99_us_b1": 10}]}
+_BIG = {"cost": [{"variant": "tflite_int8", "max_size_bytes": 10}]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "probed", "doubts"),
+    [
+        (_SLOW, {}, dict.fromkeys(("gates", "infra"), "p99_us_b1 of tflite_int8 failed")),
+        (
+            {"cost": [{"variant": "float32", "max_load_s": 0.1}]},
+            {},
+            dict.fromkeys(("gates", "infra"), "load_s of float32 failed"),
+        ),
+        # Another measurement changes no size.
+        (_BIG, {}, {"gates": "size_bytes of tflite_int8 failed"}),
+        (
+            {"cost": [*_BIG["cost"], *_SLOW["cost"]]},
+            {},
+            {"gates": "size_bytes of tflite_int8 failed", "infra": "p99_us_b1 of tflite_int8 failed"},
+        ),
+        (
+            {},
+            {"state": "FAIL", "reason": "it did not finish within 0.3 s"},
+            dict.fromkeys(("gates", "infra"), "golden_rows of tflite_int8 failed"),
+        ),
+        ({"quality": [{"metric": "auc", "min": 0.9}]}, {}, {}),
+    ],
+)
+def test_failed_measurements_are_doubted(
+    tmp_path: Path, candidate: Candidate, rules: Any, probed: Any, doubts: dict[str, str]
+) -> None:
+    candidate.probed("tflite_int8").update(probed)
+    result = run_node.run(_context(tmp_path, candidate, rules))
+    assert result.finding.startswith("reject")
+    assert result.doubts == doubts
 
 
 def test_the_data_verdict_prints_a_table(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import base64
+import hashlib
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -67,6 +69,19 @@ def variants(made: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "variants"
 
 
+def sums(root: Path, folder: Path) -> list[dict[str, Any]]:
+    """Paths, sizes and sums of the files below a folder, paths relative to `root`."""
+    return [
+        {
+            "path": file.relative_to(root).as_posix(),
+            "size": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in sorted(folder.rglob("*"), key=lambda file: file.relative_to(root).as_posix())
+        if file.is_file()
+    ]
+
+
 def probe(
     inputs: dict[str, list[str]], root: Path, **serving: Any
 ) -> tuple[NodeResult, dict[str, dict[str, Any]]]:
@@ -91,6 +106,19 @@ class TestRun:
         assert list(entries) == ["float32", "int8_weights", "tflite_float32", "tflite_int8"]
         assert {entry["golden_rows"] for entry in entries.values()} == {len(made.golden_rows())}
         assert result.finding == f"4 of 4 variants load and answer {len(made.golden_rows())} golden rows"
+        assert result.doubts == {}
+
+    def test_what_was_judged_and_made_is_told_with_its_sums(self, made, variants, probed):
+        folder, _, _ = probed
+        document = json.loads((folder / "infra.json").read_text())
+        roots = {"model": made.root / "model", "transform_graph": made.root / "transform_graph"}
+        for name, root in (roots | {"variants": variants}).items():
+            part = {"model": "Format-Serving", "transform_graph": "headrace", "variants": ""}[name]
+            assert document["judged"][name] == sums(root, root / part)
+            assert document["judged"][name]
+        assert document["requests"] == [one for one in sums(folder, folder) if one["path"] != "infra.json"]
+        made_files = [one["path"] for one in document["requests"]]
+        assert made_files == ["golden_raw.json", "warmup/tf_serving_warmup_requests"]
 
     def test_differences_are_those_of_the_form(self, probed):
         _, _, entries = probed
@@ -173,12 +201,13 @@ class TestFailures:
         assert "Could not find variable" in entries["float32"]["reason"]
         assert entries["float32"]["latency_us"] is None
         assert result.finding.endswith("failed: float32")
+        assert result.doubts == {"infra": "the check of float32 failed"}
 
     def test_answers_beyond_the_tolerance_fail(self, made, variants, tmp_path):
         inputs = made.inputs() | self.listed(
             tmp_path / "variants", {"name": "int8_weights", "path": "int8_weights"}
         )
-        (tmp_path / "variants/int8_weights").symlink_to(variants / "int8_weights")
+        shutil.copytree(variants / "int8_weights", tmp_path / "variants/int8_weights")
         _, entries = probe(inputs, tmp_path, quantized_tolerance=1e-6)
         assert entries["int8_weights"]["state"] == "FAIL"
         assert "at most 1e-06 is allowed" in entries["int8_weights"]["reason"]
@@ -192,6 +221,7 @@ class TestFailures:
         entry = entries["float32"]
         assert entry["state"] == "PASS"  # in process
         assert result.finding.endswith("failed: float32")
+        assert result.doubts == {"infra": "the check of float32 failed"}
         evidence = Evidence(
             evaluation={"variants": []},
             infra=json.loads((tmp_path / "infra/infra.json").read_text()),
@@ -210,7 +240,8 @@ class TestFailures:
     def test_time_bound_and_skipped_variants(self, made, tmp_path):
         skipped = {"name": "tflite_int8", "runtime": "litert", "state": "skipped", "reason": "no sidecar"}
         inputs = made.inputs() | self.listed(tmp_path / "variants", {"name": "float32"}, skipped)
-        _, entries = probe(inputs, tmp_path, timeout_s=0.3)
+        result, entries = probe(inputs, tmp_path, timeout_s=0.3)
+        assert result.doubts == {"infra": "the check of float32 failed"}
         assert entries["float32"]["state"] == "FAIL"
         assert "did not finish within 0.3 s" in entries["float32"]["reason"]
         assert (entries["tflite_int8"]["state"], entries["tflite_int8"]["reason"]) == (

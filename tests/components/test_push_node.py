@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,18 @@ from headrace.components.gates.state import Gate, write_gates
 from headrace.components.node import NodeContext
 from headrace.components.push.manifest import read_manifest
 from headrace.components.push.run import run
-from headrace.data.errors import GateRejected, HeadraceError
+from headrace.components.sums import judged
+from headrace.data.errors import EnvironmentProblem, GateRejected, HeadraceError
 from headrace.data.sums import file_entries
+
+from ..data.test_sums import DAMAGE
 
 _NULLS = ("", "NA", "NaN", "nan", "null", "NULL")
 
 
-def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> NodeContext:
+def _artifacts(
+    root: Path, verdict: str = "push", serving: str = "float32", golden: Any = None, graph: bool = True
+) -> NodeContext:
     """Artifacts of a run, as docs/artifacts.md lays them out, reduced to what push reads."""
 
     def put(path: str, content: Any) -> None:
@@ -23,7 +29,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
         target.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     for folder in ("model/Format-Serving", "variants/int8_weights"):
-        put(f"{folder}/saved_model.pb", folder.encode())
+        put(f"{folder}/{'saved_model.pb' if graph else 'other.pb'}", folder.encode())
         put(f"{folder}/variables/variables.index", b"i")
         put(f"{folder}/assets/vocabulary", b"v")
     put("variants/tflite_int8/model.tflite", b"\x1c\x00\x00\x00TFL3..")
@@ -36,7 +42,7 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
         ],
     )
     rows = [{"month": 1, "carrier": None}]
-    put("infra/golden_raw.json", {"inputs": rows, "outputs": {"scores": [[0.25, 0.75]]}})
+    put("infra/golden_raw.json", golden or {"inputs": rows, "outputs": {"scores": [[0.25, 0.75]]}})
     put("examples/ingest.json", {"sha256": "d9"})
     put("infra/warmup/tf_serving_warmup_requests", b"warm")
     date = {"op": "date_cycle", "column": "day", "part": "month"}
@@ -44,7 +50,6 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
     put("transform_graph/headrace/preprocessing.json", {"outputs": outputs})
     label = {"name": "late", "task": "binary", "classes": ["0", "1"]}
     put("transform_graph/headrace/features.json", {"label": label})
-    put("evaluation/evaluation.json", {"threshold": 0.3})
     put("transform_graph/headrace/golden.json", {"inputs": rows, "transformed": {"month": [[1.0]]}})
     put(
         "gates/verdict.json",
@@ -58,6 +63,11 @@ def _artifacts(root: Path, verdict: str = "push", serving: str = "float32") -> N
             Gate("cost", "size_bytes", "PASS", "small.", "tflite_int8"),
         ],
     )
+    inputs = {name: [str(root / name)] for name in ("model", "variants", "transform_graph")}
+    with judged(inputs) as files:
+        put("evaluation/evaluation.json", {"threshold": 0.3, "judged": files})
+        requests = [asdict(entry) for entry in file_entries(root / "infra")]
+        put("infra/infra.json", {"judged": files, "requests": requests})
     names = ("examples", "gates", "evaluation", "model", "variants", "infra", "transform_graph")
     config = {
         "push": {"serving": serving},
@@ -151,15 +161,114 @@ def test_the_node_publishes_nothing_without_the_verdict(tmp_path: Path) -> None:
 
 
 def test_golden_outputs_of_other_rows_are_refused(tmp_path: Path) -> None:
-    ctx = _artifacts(tmp_path)
     other = {"inputs": [{"month": 2}], "outputs": {"scores": [[0.5, 0.5]]}}
-    (tmp_path / "infra/golden_raw.json").write_text(json.dumps(other))
     with pytest.raises(HeadraceError, match="must belong to the golden rows of the transform"):
+        run(_artifacts(tmp_path, golden=other))
+
+
+_PUBLISHED = (
+    "model/Format-Serving/saved_model.pb",
+    "model/Format-Serving/variables/variables.index",
+    "model/Format-Serving/assets/vocabulary",
+    "variants/tflite_int8/model.tflite",
+    "variants/variants.json",
+    "transform_graph/headrace/preprocessing.json",
+    "transform_graph/headrace/features.json",
+    "transform_graph/headrace/golden.json",
+    "infra/golden_raw.json",
+    "infra/warmup/tf_serving_warmup_requests",
+)
+"""Every file from which either side is made."""
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", _PUBLISHED)
+def test_a_file_that_was_not_judged_so_is_refused_by_name(tmp_path: Path, file: str, damage: str) -> None:
+    ctx = _artifacts(tmp_path)
+    DAMAGE[damage][0](tmp_path / file)
+    with pytest.raises(EnvironmentProblem, match="must be what evaluation and infra judged") as caught:
+        run(ctx)
+    assert Path(file).name in caught.value.message
+    assert caught.value.hint == "start a new run: it makes again what was altered"
+    assert {path.name for path in (tmp_path / "push").rglob("*") if path.is_file()} <= {".flights.lock"}
+
+
+@pytest.mark.parametrize("file", _PUBLISHED)
+def test_files_that_are_swapped_are_refused(tmp_path: Path, file: str) -> None:
+    """Each takes the place of the next one: every content was judged, under another name."""
+    ctx = _artifacts(tmp_path)
+    other = _PUBLISHED[(_PUBLISHED.index(file) + 1) % len(_PUBLISHED)]
+    content = (tmp_path / other).read_bytes()
+    (tmp_path / other).write_bytes((tmp_path / file).read_bytes())
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(EnvironmentProblem, match="must be what evaluation and infra judged"):
         run(ctx)
 
 
-def test_a_missing_part_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("serving", ["float32", "int8_weights"])
+def test_an_added_file_of_a_model_is_refused(tmp_path: Path, serving: str) -> None:
+    ctx = _artifacts(tmp_path, serving=serving)
+    root = {"float32": "model/Format-Serving", "int8_weights": "variants/int8_weights"}[serving]
+    (tmp_path / root / "assets.extra").mkdir()
+    (tmp_path / root / "assets.extra" / "more").write_bytes(b"")
+    with pytest.raises(EnvironmentProblem, match=r"assets\.extra/more is added"):
+        run(ctx)
+
+
+@pytest.mark.parametrize("name", ["evaluation", "infra"])
+def test_what_was_judged_must_be_told(tmp_path: Path, name: str) -> None:
     ctx = _artifacts(tmp_path)
-    (tmp_path / "infra/warmup/tf_serving_warmup_requests").unlink()
-    with pytest.raises(HeadraceError, match="Received: no tf_serving_warmup_requests"):
+    file = tmp_path / name / f"{name}.json"
+    file.write_text(
+        json.dumps({key: v for key, v in json.loads(file.read_text()).items() if key != "judged"})
+    )
+    with pytest.raises(EnvironmentProblem, match=rf"Received: nothing about it in .*{name}\.json"):
+        run(ctx)
+
+
+@pytest.mark.parametrize("change", ["other", "absent"])
+@pytest.mark.parametrize("side", ["evaluation", "infra"])
+def test_evaluation_and_infra_must_have_judged_the_same(tmp_path: Path, side: str, change: str) -> None:
+    ctx = _artifacts(tmp_path)
+    file = tmp_path / side / f"{side}.json"
+    content = json.loads(file.read_text())
+    entries = content["judged"]["variants"]
+    (entry,) = [entry for entry in entries if entry["path"] == "tflite_int8/model.tflite"]
+    if change == "other":
+        entry["sha256"] = "0" * 64
+    else:
+        entries.remove(entry)
+    file.write_text(json.dumps(content))
+    rule = r"must have judged the same files\. Received: tflite_int8/model\.tflite differ \(variants\)"
+    with pytest.raises(EnvironmentProblem, match=rule):
+        run(ctx)
+
+
+def test_what_infra_did_not_make_is_not_published(tmp_path: Path) -> None:
+    ctx = _artifacts(tmp_path)
+    file = tmp_path / "infra" / "infra.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"requests": []}))
+    with pytest.raises(EnvironmentProblem, match=r"Received: no golden_raw\.json|no warmup/tf_serving"):
+        run(ctx)
+
+
+def test_a_source_that_changes_while_it_is_copied_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = _artifacts(tmp_path)
+    model = tmp_path / "variants/tflite_int8/model.tflite"
+
+    def alter(*args: Any) -> None:
+        model.write_bytes(model.read_bytes()[::-1])
+
+    # After everything was compared, before anything is copied.
+    monkeypatch.setattr("headrace.components.push.repository.Repository.clean", alter)
+    with pytest.raises(EnvironmentProblem, match=r"Received: model\.tflite is altered"):
+        run(ctx)
+    assert not list((tmp_path / "push").rglob("*.tflite"))
+
+
+def test_a_saved_model_without_a_graph_is_not_published(tmp_path: Path) -> None:
+    ctx = _artifacts(tmp_path, graph=False)
+    with pytest.raises(HeadraceError, match=r"Received: no saved_model\.pb \(float32\)"):
         run(ctx)

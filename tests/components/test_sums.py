@@ -108,20 +108,31 @@ def test_what_changes_while_it_is_hashed_gets_no_stamp(
     assert len(compare(str(folder), text, store)) == 2
 
 
+def _inputs(root: Path) -> dict[str, list[str]]:
+    """Artifacts that are judged, and one that is not."""
+    folders = {"model": "7", "variants": "8", "transform_graph": "9", "examples": "10"}
+    for name, part in (("model", "Format-Serving"), ("transform_graph", "headrace"), ("variants", "int8")):
+        (root / folders[name] / part).mkdir(parents=True)
+        (root / folders[name] / part / "file").write_text("model")
+    (root / "7" / "model.json").write_text("not served")
+    return {name: [str(root / folder)] for name, folder in folders.items()}
+
+
 def test_judged_gives_sums_relative_to_the_artifact(tmp_path: Path) -> None:
-    folder = _artifact(tmp_path)
-    with judged({"variants": (str(folder), ""), "part": (str(folder), "tflite_int8")}) as found:
-        assert [entry["path"] for entry in found["variants"]] == ["tflite_int8/model.tflite", "variants.json"]
-        assert found["part"] == found["variants"][:1]
-        # printf model | sha256sum
-        digest = "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
-        assert found["part"][0] == {"path": "tflite_int8/model.tflite", "size": 5, "sha256": digest}
+    # printf model | sha256sum
+    digest = "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
+    with judged(_inputs(tmp_path)) as found:
+        assert found == {
+            name: [{"path": f"{part}/file", "size": 5, "sha256": digest}]
+            for name, part in (
+                ("model", "Format-Serving"), ("variants", "int8"), ("transform_graph", "headrace")
+            )
+        }  # fmt: skip
 
 
-def test_what_changes_while_it_is_judged_is_refused_by_name(tmp_path: Path) -> None:
-    folder = _artifact(tmp_path)
-    with (
-        pytest.raises(EnvironmentProblem, match=r"tflite_int8/model\.tflite is altered \(.*variants/5/\)"),
-        judged({"variants": (str(folder), "")}),
-    ):
-        (folder / "tflite_int8" / "model.tflite").write_bytes(b"other")
+@pytest.mark.parametrize("place", ["7/Format-Serving", "8/int8", "9/headrace"])
+def test_what_changes_while_it_is_judged_is_refused_by_name(tmp_path: Path, place: str) -> None:
+    inputs = _inputs(tmp_path)
+    rule = rf"must stay the same meanwhile\. Received: .*file is altered \(.*/{place[0]}"
+    with pytest.raises(EnvironmentProblem, match=rule), judged(inputs):
+        (tmp_path / place / "file").write_text("other")

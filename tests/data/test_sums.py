@@ -50,7 +50,7 @@ def _dangling(file: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "flip": (_flip, "altered"),
-    "truncate": (lambda file: os.truncate(file, 1), "altered"),
+    "truncate": (lambda file: os.truncate(file, file.stat().st_size - 1), "altered"),
     "append": (lambda file: os.truncate(file, file.stat().st_size + 1), "altered"),
     "swap": (_swap, "altered"),
     "delete": (lambda file: file.unlink(), "missing"),
