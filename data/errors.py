@@ -7,6 +7,7 @@ Every message follows one pattern: the rule, the value received, the place.
     +-- ConfigError             2   usage, config, file header or columns
     +-- GateRejected            3   a quality, variant, cost or serving gate said no
     +-- DataRejected            4   the data gate, or unreadable content met during ingest
+    +-- Interrupted           130   Ctrl-C, or the end of the terminal
 """
 
 from typing import ClassVar
@@ -17,6 +18,7 @@ __all__ = [
     "EnvironmentProblem",
     "GateRejected",
     "HeadraceError",
+    "Interrupted",
     "error_for_code",
 ]
 
@@ -63,9 +65,15 @@ class DataRejected(HeadraceError):
     exit_code = 4
 
 
+class Interrupted(HeadraceError):
+    """Somebody stopped the run."""
+
+    exit_code = 130
+
+
 def error_for_code(exit_code: int, message: str, hint: str = "") -> HeadraceError:
     """Return the error of the tree that carries `exit_code` (unknown codes give the root)."""
-    for kind in (ConfigError, GateRejected, DataRejected):
+    for kind in (ConfigError, GateRejected, DataRejected, Interrupted):
         if kind.exit_code == exit_code:
             return kind(message, hint)
     return HeadraceError(message, hint)

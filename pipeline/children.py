@@ -7,11 +7,12 @@ Ours are never defined there, and a script that calls `run` would start a run in
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +32,7 @@ def forkserver(log: Path) -> Any:
         The context of `multiprocessing` that makes its children.
     """
     multiprocessing.set_forkserver_preload(["headrace.pipeline.preload"])
-    with _changing, _output_to(log):
+    with _changing, _output_to(log), _hangups_ignored():
         multiprocessing.forkserver.ensure_running()
     return multiprocessing.get_context("forkserver")
 
@@ -56,6 +57,19 @@ def _output_to(log: Path) -> Iterator[None]:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.close(target)
+
+
+@contextmanager
+def _hangups_ignored() -> Iterator[None]:
+    """Let a new process, and all that it starts, outlive the terminal: whoever started it decides."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    kept = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, kept)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ def _cli(context: click.Context, debug: bool) -> None:
 def main() -> None:
     """Run the command line and exit with the documented code."""
     debug = "--debug" in sys.argv
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        # The end of the terminal ends a command as Ctrl-C does.
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         # Without its standalone mode click returns the code of an Exit instead of leaving with it.
         code = _cli.main(standalone_mode=False)
@@ -190,9 +194,9 @@ def _node(**options: Any) -> None:
 @with_debug
 def _report(run_id: str | None, runs: str, open_it: bool) -> None:
     """Tell where a run's report is (the latest run by default)."""
-    from .runs import find_run, latest_run
+    from .runs import find_run
 
-    chosen = run_id or latest_run(runs)
+    chosen = run_id or _latest(runs)
     find_run(runs, chosen)
     path = Path(runs) / chosen / "report.html"
     if not path.exists():
@@ -209,9 +213,9 @@ def _report(run_id: str | None, runs: str, open_it: bool) -> None:
 def _why(run_id: str | None, runs: str) -> None:
     """Say why a run ended as it did: every gate with its state and reason (the latest run by default)."""
     from .outcome import print_gates
-    from .runs import find_run, latest_run
+    from .runs import find_run
 
-    chosen = run_id or latest_run(runs)
+    chosen = run_id or _latest(runs)
     find_run(runs, chosen)
     path = Path(runs) / chosen / "summary.json"
     if not path.exists():
@@ -219,6 +223,16 @@ def _why(run_id: str | None, runs: str) -> None:
             f"a run must have ended to tell why. Received: {chosen}", f"headrace resume {chosen}"
         )
     print_gates(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _latest(runs: str) -> str:
+    """Return the latest run that ended, and say so where newer ones did not."""
+    from .latest import latest_run
+
+    found = latest_run(runs)
+    if found.note:
+        click.echo(f"note: {found.note}", err=True)
+    return found.run_id
 
 
 for _command in SERVING_COMMANDS:

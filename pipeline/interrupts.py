@@ -1,6 +1,11 @@
-"""Ctrl-C as a state to look at: as an exception it could strike between a start and its clean-up."""
+"""Ctrl-C, and the end of the terminal, as a state to look at: an exception could strike between a start and
+its clean-up.
+"""
 
+import errno
+import os
 import signal
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +14,12 @@ from typing import Any
 
 __all__ = ["Interrupts", "counted_interrupts"]
 
+_STOPPING = (signal.SIGINT, signal.SIGHUP)
+
 
 @dataclass
 class Interrupts:
-    """How often Ctrl-C was pressed.
+    """How often somebody wanted to stop.
 
     Attributes:
         count: Times since counting began.
@@ -26,21 +33,36 @@ class Interrupts:
 
 @contextmanager
 def counted_interrupts() -> Iterator[Interrupts]:
-    """Count Ctrl-C instead of raising KeyboardInterrupt.
+    """Count SIGINT (Ctrl-C) and SIGHUP (a terminal that is closed) instead of ending.
 
-    Where SIGINT is ignored (a background job) or this is not the main thread, nothing changes.
+    One that is ignored (in a background job, under nohup) stays so; outside the main thread nothing changes.
     """
     found = Interrupts()
 
     def count(signum: int, frame: Any) -> None:
         found.count += 1
+        if signum == signal.SIGHUP:
+            _leave_terminal()
 
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    if threading.current_thread() is not threading.main_thread():
         yield found
         return
-    kept = signal.signal(signal.SIGINT, count)
+    kept = {number: signal.getsignal(number) for number in _STOPPING}
+    heard = {number: handler for number, handler in kept.items() if handler != signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, count)
     try:
         yield found
     finally:
-        signal.signal(signal.SIGINT, kept)
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere what would be shown on a terminal that is gone: it would be an error instead."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

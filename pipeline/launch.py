@@ -207,7 +207,8 @@ def run_in_child(
     """
     _redirect(log_path)
     # Ctrl-C reaches the whole process group; the scheduler decides and sends SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     stop_on(signal.SIGTERM)
     threading.Thread(target=_end_with_scheduler, daemon=True).start()
     os.environ["HEADRACE_EVENTS"] = events_path

@@ -1,6 +1,7 @@
 """Schedule the nodes of a run on this machine: one child process a node, in the graph's order."""
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -9,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from headrace.data.errors import HeadraceError, error_for_code
+from headrace.data.errors import HeadraceError, Interrupted, error_for_code
 
 from .children import forkserver, start
 from .config import RunConfig
 from .graph import GRAPH, Node
-from .interrupts import Interrupts, counted_interrupts
+from .interrupts import Interrupts
 from .launch import STOP_TRIES, STOP_TRY_S, LaunchResult, discard_in_child, run_in_child
+from .outcome import shown_path
 from .store import Store
 
-__all__ = ["NodeOutcome", "Reporter", "failure_of", "run_nodes"]
+__all__ = ["NodeOutcome", "Reporter", "failure_of", "go_on", "run_nodes"]
 
 _POLL_S = 0.05
 _DISCARD_S = 60.0
-_GO_ON = "the next run goes on from here"
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,8 @@ class Reporter(Protocol):
         """A node ended."""
 
 
-class _Stopped(HeadraceError):
-    """Ctrl-C during a node."""
-
-    exit_code = 130
-
-
 def run_nodes(
-    config: RunConfig, run_id: str, reporter: Reporter, cache: bool = True
+    config: RunConfig, run_id: str, reporter: Reporter, interrupts: Interrupts, cache: bool = True
 ) -> tuple[list[NodeOutcome], HeadraceError | None]:
     """Run every node until one fails.
 
@@ -68,6 +63,7 @@ def run_nodes(
         config: The run config; `output.runs` must exist.
         run_id: Id of the run. One that ran before goes on where it stopped.
         reporter: Told about progress.
+        interrupts: Whether somebody wants the run to stop.
         cache: Whether earlier results with the same key may be taken.
 
     Returns:
@@ -80,29 +76,38 @@ def run_nodes(
     outcomes: list[NodeOutcome] = []
     failure: HeadraceError | None = None
     begin = time.monotonic()
-    with counted_interrupts() as interrupts:
-        for node in GRAPH:
-            if failure is None and interrupts:
-                failure = _Stopped(f"interrupted before {node.id}", _GO_ON)
-            if failure is not None:
-                outcomes.append(NodeOutcome(node, LaunchResult("skipped")))
-                continue
-            start_s = time.monotonic() - begin
-            reporter.start(node)
-            arguments = (config_json, node.id, run_id, cache)
-            result = _run_child(context, arguments, node, logs, interrupts, partial(reporter.event, node))
-            reporter.finish(node, result)
-            outcomes.append(NodeOutcome(node, result, start_s))
-            if result.state == "failed":
-                failure = failure_of(result)
+    for node in GRAPH:
+        if failure is None and interrupts:
+            failure = Interrupted(f"interrupted before {node.id}", go_on(config, run_id))
+        if failure is not None:
+            outcomes.append(NodeOutcome(node, LaunchResult("skipped")))
+            continue
+        start_s = time.monotonic() - begin
+        reporter.start(node)
+        arguments = (config_json, node.id, run_id, cache)
+        result = _run_child(context, arguments, node, logs, interrupts, partial(reporter.event, node))
+        if interrupts and result.state == "failed":
+            stopped = f"interrupted in {node.id}"
+            result = replace(
+                result, exit_code=Interrupted.exit_code, error=stopped, hint=go_on(config, run_id)
+            )
+        reporter.finish(node, result)
+        outcomes.append(NodeOutcome(node, result, start_s))
+        if result.state == "failed":
+            failure = failure_of(result)
     return outcomes, failure
 
 
 def failure_of(result: LaunchResult) -> HeadraceError:
     """Return the error that a failed result tells of."""
-    if result.exit_code == _Stopped.exit_code:
-        return _Stopped(result.error, result.hint)
     return error_for_code(result.exit_code, result.error, result.hint)
+
+
+def go_on(config: RunConfig, run_id: str) -> str:
+    """Return the command that goes on with a run."""
+    runs = shown_path(config.output.runs)
+    elsewhere = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
+    return f"to go on: headrace resume {run_id}{elsewhere}"
 
 
 def _run_child(
@@ -134,8 +139,6 @@ def _run_child(
             _discard(context, arguments, log_path)
     for path in (result_path, events_path):
         path.unlink(missing_ok=True)
-    if interrupts and result.state == "failed":
-        result = replace(result, exit_code=_Stopped.exit_code, error=f"interrupted in {node.id}", hint=_GO_ON)
     return result if result.wall_s else replace(result, wall_s=time.monotonic() - started)
 
 

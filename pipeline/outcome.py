@@ -11,15 +11,11 @@ from rich.text import Text
 
 from headrace.components.gates.states import STATES, Tone, count_states, worst_first
 
+from .verdicts import VERDICTS
+
 __all__ = ["print_gates", "print_outcome", "shown_path"]
 
 _TONES: Mapping[Tone, str] = {"good": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
-_VERDICTS = {
-    "pushed": "bold green",
-    "rejected": "bold red",
-    "data_rejected": "bold red",
-    "failed": "bold red",
-}
 _METRICS = ("auc", "accuracy", "subset_accuracy", "f1", "macro_f1", "rmse", "mae", "r2")
 
 
@@ -41,7 +37,7 @@ def print_outcome(result: Any, console: Console | None = None) -> None:
         if gate["state"] == "WARN":
             line = Text.assemble(("warning  ", _TONES["warn"]), f"{_place(gate)}: {gate['reason']}")
             console.print(line, soft_wrap=True)
-    console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
+    console.print(Text.assemble("verdict  ", (summary["verdict"], VERDICTS[summary["verdict"]].style)))
     for variant in summary["variants"]:
         if variant["pushed_to"]:
             where = shown_path(variant["pushed_to"])
@@ -59,7 +55,7 @@ def shown_path(path: str | Path) -> str:
 def print_gates(summary: dict[str, Any], console: Console | None = None) -> None:
     """Print every gate with its state and reason, those that block first, then warnings."""
     console = console or Console()
-    console.print(Text.assemble("verdict  ", (summary["verdict"], _VERDICTS[summary["verdict"]])))
+    console.print(Text.assemble("verdict  ", (summary["verdict"], VERDICTS[summary["verdict"]].style)))
     if summary.get("error"):
         # Its further lines are the failing gates, which follow here in any case.
         console.print(Text(summary["error"]["message"].split("\n", 1)[0]), soft_wrap=True)

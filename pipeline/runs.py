@@ -15,6 +15,7 @@ from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError
 from .check import check
 from .config import RunConfig, load_config
 from .identity import new_run_id
+from .interrupts import counted_interrupts
 from .local import NodeOutcome, run_nodes
 from .lock import held
 from .metadata_failure import check_reachable
@@ -23,7 +24,7 @@ from .progress import TerminalReporter
 from .store import Store, prepare_folder
 from .summary import build_evidence, build_summary, write_atomically
 
-__all__ = ["Report", "RunResult", "conclude", "find_run", "latest_run", "run"]
+__all__ = ["Report", "RunResult", "conclude", "find_run", "run"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class RunResult:
 
     Attributes:
         run_id: Id of the run.
-        verdict: "pushed", "rejected", "data_rejected" or "failed".
+        verdict: "pushed", "rejected", "data_rejected", "failed" or "interrupted".
         exit_code: What the command line exits with.
         summary: Content of summary.json.
         summary_path, report_path: Where they lie.
@@ -137,7 +138,8 @@ def run(
         ["headrace", "run", str(config_path), *(part for o in overrides for part in ("--set", o))]
     )
     try:
-        with held(store.root, config.name, run_id):
+        # From here on a run that is stopped concludes: it has a summary, and can be gone on with.
+        with held(store.root, config.name, run_id), counted_interrupts() as interrupts:
             folder.mkdir(parents=True, exist_ok=True)
             request = {
                 "config_path": str(Path(config_path).absolute()),
@@ -145,13 +147,8 @@ def run(
                 "run_id": run_id,
             }
             write_atomically(folder / "request.json", json.dumps(request, indent=1))
-            outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), cache)
+            outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), interrupts, cache)
             return conclude(config, run_id, folder, outcomes, failure, command)
-    except KeyboardInterrupt:
-        runs = shown_path(config.output.runs)
-        elsewhere = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
-        console.print(f"to go on: headrace resume {run_id}{elsewhere}", highlight=False, soft_wrap=True)
-        raise
     except OSError as error:
         raise EnvironmentProblem(
             f"`output.runs` must stay writable. Received: {error.strerror} ({error.filename or folder})",
@@ -204,15 +201,3 @@ def find_run(runs: str, run_id: str) -> dict[str, Any]:
         )
     request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return request
-
-
-def latest_run(runs: str) -> str:
-    """Return the id of the latest run.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    known = sorted(path.parent.name for path in Path(runs).glob("*/request.json"))
-    if not known:
-        raise ConfigError(f"`--runs` must be a folder with runs. Received: {runs}")
-    return known[-1]

@@ -31,6 +31,7 @@ REPORT = "report"
 """Id of the step that concludes a run without running a node of it."""
 
 _RECORDS = "steps"
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,9 @@ def _run_recorded(config: RunConfig, node_id: str, run_id: str, cache: bool) -> 
     except HeadraceError as error:
         result = LaunchResult("failed", error=error.message, hint=error.hint, exit_code=error.exit_code)
     else:
-        stop_on(signal.SIGTERM, signal.SIGINT)
+        stop_on(*_STOPPING)
         result = launch_measured(config, node_id, run_id, cache)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)
     _write_record(folder, node_id, started, result)
     return result

@@ -17,12 +17,11 @@ from .config import RunConfig
 from .graph import GRAPH
 from .identity import run_identity
 from .local import NodeOutcome
+from .verdicts import verdict_of
 
 __all__ = ["SCHEMA_VERSION", "build_evidence", "build_summary", "write_atomically"]
 
 SCHEMA_VERSION = 1
-
-_VERDICTS = {3: "rejected", 4: "data_rejected"}
 
 
 def build_summary(
@@ -35,7 +34,7 @@ def build_summary(
     gates = (
         _read(uris, "gates", "gates", "gates.json") or _read(uris, "validation", "gates", "gates.json") or []
     )
-    verdict = "pushed" if failure is None else _VERDICTS.get(failure.exit_code, "failed")
+    verdict = verdict_of(0 if failure is None else failure.exit_code)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,

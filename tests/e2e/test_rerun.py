@@ -101,7 +101,7 @@ def test_an_interrupted_run_leaves_no_half_and_the_next_goes_on(project: Project
             process.kill()
     assert process.returncode == 130, stderr
     assert "interrupted in trainer" in stderr
-    assert "the next run goes on from here" in stderr
+    assert "to go on: headrace resume 2" in stderr
     assert "Traceback" not in stderr
     assert project.pushed() == before
     again = project.run()

@@ -131,5 +131,5 @@ def test_why_of_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
     (run / "request.json").write_text("{}", encoding="utf-8")
     result = call("why", cwd=tmp_path)
     assert result.returncode == 2
-    assert "a run must have ended to tell why. Received: 20260101-000000-abcdef" in result.stderr
+    assert "a run must have ended. Received: 20260101-000000-abcdef, which has not ended" in result.stderr
     assert "headrace resume 20260101-000000-abcdef" in result.stderr

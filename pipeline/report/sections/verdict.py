@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.components.gates.states import STATES, may_push, worst_first
 
+from ...verdicts import VERDICTS
 from ..facts import Facts, Variant, dig, slice_name
 from ..metrics import MAIN, first_present
 from ..numbers import count, duration, finite, interval, latency, metric, metric_title, percent, ratio, size
@@ -13,12 +14,6 @@ from .gates import bound, value
 
 __all__ = ["Card", "Verdict", "cards", "verdict"]
 
-_WORDS = {
-    "pushed": "Pushed",
-    "rejected": "Rejected",
-    "data_rejected": "Data rejected",
-    "failed": "Failed",
-}
 _MOST_REASONS = 6
 
 
@@ -27,8 +22,9 @@ class Verdict:
     """What the banner says.
 
     Attributes:
-        state: pushed, rejected, data_rejected, failed or unknown.
+        state: pushed, rejected, data_rejected, failed, interrupted or unknown.
         word: The state for people.
+        sign: In front of it.
         reason: One sentence.
         blocking: Gates or anomalies that stopped the push: (title, numbers, sentence).
         more: How many others there are.
@@ -37,6 +33,7 @@ class Verdict:
 
     state: str
     word: str
+    sign: str
     reason: str
     blocking: Sequence[tuple[str, str, str]]
     more: int
@@ -59,8 +56,9 @@ def verdict(facts: Facts) -> Verdict:
     blocking = _blocking(facts, state)
     reason = _reason(facts, state, len(blocking))
     return Verdict(
-        state=state if state in _WORDS else "unknown",
-        word=_WORDS.get(state, "Not finished"),
+        state=state if state in VERDICTS else "unknown",
+        word=VERDICTS[state].word if state in VERDICTS else "Not finished",
+        sign=VERDICTS[state].sign if state in VERDICTS else "?",
         reason=reason,
         blocking=blocking[:_MOST_REASONS],
         more=max(0, len(blocking) - _MOST_REASONS),
@@ -118,7 +116,7 @@ def _counted(gates: Sequence[Mapping[str, Any]]) -> str:
 
 def _blocking(facts: Facts, state: str) -> list[tuple[str, str, str]]:
     gates: list[Mapping[str, Any]] = facts.summary.get("gates") or []
-    if state == "pushed":
+    if state in ("pushed", "interrupted"):
         return []
     found = []
     if state == "data_rejected":
