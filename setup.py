@@ -14,7 +14,7 @@ from setuptools import setup
 ROOT = Path(__file__).resolve().parent
 VERSION = "0.1.0"
 ROOMS = ("data", "serving", "components", "pipeline", "kubeflow")
-DATA_PATTERNS = [f"**/*.{kind}" for kind in ("html", "j2", "css", "js", "json", "yaml", "typed")]
+DATA_PATTERNS = [f"**/*.{kind}" for kind in ("html", "j2", "css", "js", "json", "yaml", "typed", "txt")]
 
 # The sections of requirements.in that a user may ask for; `base` is always installed, and `bootstrap` serves
 # scripts/setup.sh alone.

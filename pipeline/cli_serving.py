@@ -101,6 +101,7 @@ def _deploy_render(
     "--cert", "certificate", type=LOCAL_PATH, default="", help="PEM file: certificate of this client."
 )
 @click.option("--key", type=LOCAL_PATH, default="", help="PEM file: its key.")
+@click.option("--allow-ops", default="", help="Operators that a SavedModel may hold at your own risk: A,B.")
 @with_debug
 def _predict(
     bundle: str | None, rows: str | None, model: str | None, source: str | None, **rest: Any

@@ -42,6 +42,7 @@ class PredictOptions:
         authority: File of the server's certificate authority; empty for the system's.
         certificate: File of the client's certificate; empty for none.
         key: File of its key.
+        allow_ops: Operators that a SavedModel may hold at the user's own risk, A,B.
         digits: Decimal places of scores in JSON; None for all.
     """
 
@@ -59,6 +60,7 @@ class PredictOptions:
     authority: str = ""
     certificate: str = ""
     key: str = ""
+    allow_ops: str = ""
     digits: int | None = None
 
 
@@ -190,6 +192,9 @@ def _client(options: PredictOptions) -> Any:
         "batch_rows": options.batch_rows,
     }
     files = (options.authority, options.certificate, options.key)
+    allowed = [op.strip() for op in options.allow_ops.split(",") if op.strip()]
+    if allowed and not is_saved_model(options.model):
+        raise ConfigError(f"`--allow-ops` needs the folder of a SavedModel. Received: {options.model}")
     if is_url(options.model):
         settings |= {
             "timeout_s": options.timeout_s, "images": options.images, "signature": options.signature,
@@ -204,7 +209,7 @@ def _client(options: PredictOptions) -> Any:
         from headrace.serving.server.quiet import import_quietly
 
         import_quietly()
-        settings["signature"] = options.signature
+        settings |= {"signature": options.signature, "allow_ops": allowed}
     return connect(options.model, **settings)
 
 

@@ -17,53 +17,15 @@ from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from headrace.data.errors import HeadraceError
 
-__all__ = [
-    "FORBIDDEN_OPS",
-    "PRINT_TO_FILE",
-    "ForbiddenOps",
-    "SessionModel",
-    "Signature",
-    "TensorInfo",
-    "UnreadableModel",
-    "read_ops",
-]
+from .allowed import INIT_SIGNATURE, ForbiddenOps, check_graph, fed_files, initialisation
 
-PRINT_TO_FILE = "PrintV2 to a file"
-"""Name given to a `PrintV2` that writes to a file; others write to the log."""
-
-FORBIDDEN_OPS = frozenset(
-    {
-        "EagerPyFunc", "PyFunc", "PyFuncStateless",
-        "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2",
-        "FixedLengthRecordReader", "FixedLengthRecordReaderV2",
-        "MatchingFiles", "MatchingFilesDataset", "ReadFile",
-        "TFRecordDataset", "TFRecordDatasetV2", "TFRecordReader", "TFRecordReaderV2",
-        "TextLineDataset", "TextLineDatasetV2", "TextLineReader", "TextLineReaderV2",
-        "WholeFileReader", "WholeFileReaderV2", "WriteFile",
-        "CreateSummaryFileWriter", "DatasetToTFRecord", "SaveDataset", "SaveDatasetV2", "LoadDataset",
-        "FileSystemSetConfiguration", "CalibrationStatisticsSaver", "DistributedSave", "DumpTensor",
-        "CSVDataset", "CSVDatasetV2", "ExperimentalCSVDataset", "ExperimentalDatasetToTFRecord",
-        "LMDBDataset", "LMDBReader", "ExperimentalLMDBDataset", "ExperimentalMatchingFilesDataset",
-        "SqlDataset", "ExperimentalSqlDataset", "CreateSummaryDbWriter", "RecordInput",
-        "SnapshotDataset", "SnapshotDatasetV2", "SnapshotDatasetReader", "SnapshotNestedDatasetReader",
-        "SnapshotChunkDataset", "ListSnapshotChunksDataset",
-        "GenerateVocabRemapping", "LoadAndRemapMatrix",
-        "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNanCount",
-        "DebugNumericSummary", "DebugNumericSummaryV2", PRINT_TO_FILE,
-    }
-)  # fmt: skip
-"""Operators that read or write files of the request's choosing, or run Python."""
+__all__ = ["ForbiddenOps", "SessionModel", "Signature", "TensorInfo", "UnreadableModel"]
 
 _SERVE = "serve"
-_INIT_SIGNATURE = "__saved_model_init_op"
 
 
 class UnreadableModel(HeadraceError):
     """The folder holds no SavedModel that a server could load."""
-
-
-class ForbiddenOps(HeadraceError):
-    """The model holds operators that touch files or run Python."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +50,6 @@ class Signature:
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
     method: str = ""
-
-
-def read_ops(path: str) -> frozenset[str]:
-    """Return the names of all operators in the SavedModel at `path`, functions included.
-
-    Raises:
-        UnreadableModel: If there is none.
-    """
-    return _ops(_read(path))
 
 
 class SessionModel:
@@ -141,18 +94,14 @@ class SessionModel:
             path: Folder that holds `saved_model.pb`.
             intra_op_threads: Threads within an operator, >= 1; 0 lets TensorFlow choose.
             inter_op_threads: Operators that run at once, >= 1; 0 lets TensorFlow choose.
-            allow_ops: Operators of `FORBIDDEN_OPS` to let pass.
+            allow_ops: Operators that the list refuses, or `Operator.attribute`, to let pass.
 
         Raises:
             UnreadableModel: If there is no such model, or it cannot be restored.
-            ForbiddenOps: If it holds operators that are not allowed.
+            ForbiddenOps: If it holds what a served model must not, unless that is allowed.
         """
-        refused = sorted(_ops(_read(path)) & FORBIDDEN_OPS - set(allow_ops))
-        if refused:
-            raise ForbiddenOps(
-                "a served model must not hold operators that touch files or run Python. "
-                f"Received: {', '.join(refused)} ({path})"
-            )
+        meta_graph = _read(path)
+        check_graph(meta_graph, path, allow_ops)
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=intra_op_threads,
             inter_op_parallelism_threads=inter_op_threads,
@@ -160,19 +109,18 @@ class SessionModel:
         )
         session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            with session.graph.as_default():
-                graph = tf.compat.v1.saved_model.loader.load(session, [_SERVE], path)
-        except (tf.errors.OpError, RuntimeError, ValueError, OSError) as error:
+            _restore(session, meta_graph, path)
+        except (tf.errors.OpError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
             session.close()
             raise UnreadableModel(
                 f"a served model must load in a session. Received: {path} ({_first(error)})"
             ) from error
         signatures = {
             name: Signature(_infos(found.inputs), _infos(found.outputs), found.method_name)
-            for name, found in graph.signature_def.items()
-            if name != _INIT_SIGNATURE
+            for name, found in meta_graph.signature_def.items()
+            if name != INIT_SIGNATURE
         }
-        return cls(session, signatures, graph.signature_def)
+        return cls(session, signatures, meta_graph.signature_def)
 
     def run(
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] = ()
@@ -255,6 +203,7 @@ class SessionModel:
 
 
 def _read(path: str) -> Any:
+    """Return the MetaGraphDef that is served."""
     message = saved_model_pb2.SavedModel()
     file = os.path.join(path, "saved_model.pb")
     try:
@@ -264,20 +213,29 @@ def _read(path: str) -> Any:
         raise UnreadableModel(
             f"a model folder must hold saved_model.pb. Received: {path} ({_first(error)})"
         ) from error
-    return message
+    for meta_graph in message.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == {_SERVE}:
+            return meta_graph
+    tags = [sorted(meta_graph.meta_info_def.tags) for meta_graph in message.meta_graphs]
+    raise UnreadableModel(
+        f'a served model must have a graph with the tag "serve" alone. Received: {tags} ({path})'
+    )
 
 
-def _ops(message: Any) -> frozenset[str]:
-    graphs = [meta.graph_def for meta in message.meta_graphs]
-    nodes = [node for graph in graphs for node in graph.node]
-    nodes += [node for graph in graphs for f in graph.library.function for node in f.node_def]
-    return frozenset(map(_op, nodes))
+def _restore(session: Any, meta_graph: Any, path: str) -> None:
+    """Load a graph as `tf.compat.v1.saved_model.loader.load` does, but the one that was checked.
 
-
-def _op(node: Any) -> str:
-    if node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:"):
-        return PRINT_TO_FILE
-    return str(node.op)
+    That function reads saved_model.pb once more, which may be another file by then.
+    """
+    with session.graph.as_default():
+        saver = tf.compat.v1.train.import_meta_graph(meta_graph)
+        if saver is not None:
+            saver.restore(session, os.path.join(path, "variables", "variables"))
+        target = initialisation(meta_graph)
+        if target is not None:
+            names = fed_files(meta_graph).items()
+            files = {tensor: os.path.join(path, "assets", name) for tensor, name in names}
+            session.run(session.graph.as_graph_element(target), files)
 
 
 def _infos(found: Mapping[str, Any]) -> dict[str, TensorInfo]:

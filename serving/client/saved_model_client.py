@@ -1,6 +1,6 @@
 """A SavedModel in this process, behind the interface of the other clients. It needs TensorFlow."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,9 +28,11 @@ class SavedModelClient(Labelled):
         labels: labels.json that goes before the version's own.
         threshold: Goes before the one in the labels.
         batch_rows: Rows that are worked on at once, >= 1.
+        allow_ops: Operators to let pass that a model must not hold, at one's own risk (docs/security.md).
 
     Raises:
         ConfigError: If there is no model, or it lacks the signature.
+        ForbiddenOps: If it holds operators that could leave its folder, and are not allowed.
 
     Example:
         with SavedModelClient("push/serving/flights") as client:
@@ -45,6 +47,7 @@ class SavedModelClient(Labelled):
         labels: str | Path | Mapping[str, Any] | None = None,
         threshold: Threshold = None,
         batch_rows: int = 1024,
+        allow_ops: Collection[str] = (),
     ) -> None:
         from ..session import SessionModel
 
@@ -56,7 +59,7 @@ class SavedModelClient(Labelled):
         self.version = int(folder.name) if folder.name.isdecimal() else None
         self._labels = Labels(found, source, threshold)
         self._options = RowOptions(batch_rows)
-        self._model = SessionModel.load(str(folder))
+        self._model = SessionModel.load(str(folder), allow_ops=allow_ops)
         if signature not in self._model.signatures:
             self._model.close()
             raise ConfigError(

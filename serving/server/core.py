@@ -38,7 +38,7 @@ class Settings:
         run_threads: Runs at the same time, over all models, >= 1; 0 takes one for each core.
         intra_op_threads: Threads within an operator, >= 1; 0 lets TensorFlow choose.
         inter_op_threads: Operators that run at once, >= 1; 0 lets TensorFlow choose.
-        allow_ops: Operators that touch files or run Python, and are allowed all the same.
+        allow_ops: Operators that a model must not hold, and are allowed all the same.
         check_sums: Whether files are compared with the manifest, where there is one.
         check_method_name: Whether a signature answers only the API that its method name says.
         labels_for_unavailable: Whether a new label may name a version that is not loaded yet.

@@ -88,7 +88,7 @@ FLAGS: tuple[Flag, ...] = (
     _own("access_log", "str", "", "File of one JSON line for each request; - is stderr."),
     _own("request_log", "str", "", "Prefix of TFRecord files of PredictionLog."),
     _own("request_log_sampling_rate", "float", 0.01, "Share of requests in them, 0 to 1."),
-    _own("allow_ops", "str", "", "Operators that read or write files or run Python, and are allowed: A,B."),
+    _own("allow_ops", "str", "", "Operators that are refused, and pass at your own risk: A,B; security.md."),
     _own("check_sums", "bool", True, "Compare files with manifest.json where a version has one."),
     _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
     _own(

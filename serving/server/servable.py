@@ -202,7 +202,7 @@ def load(
             allow_ops=allow_ops,
         )
     except ForbiddenOps as error:
-        raise ServingError(Code.PERMISSION_DENIED, str(error)) from error
+        raise ServingError(Code.PERMISSION_DENIED, f"{error.message}; {error.hint}") from error
     except UnreadableModel as error:
         code = error.__cause__.error_code if isinstance(error.__cause__, tf.errors.OpError) else Code.INTERNAL
         raise ServingError(Code(code), str(error)) from error

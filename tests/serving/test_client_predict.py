@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from headrace.data.config import CsvOptions, DataConfig
 from headrace.data.errors import ConfigError, HeadraceError
 from headrace.data.readers.files import delimiter_of
 from headrace.pipeline.predict import PredictOptions, predict_command, predict_file
+from headrace.serving.allowed import ForbiddenOps
 from headrace.serving.client import RequestFailed
 from headrace.serving.client.csv_form import CsvForm
 from headrace.serving.columns import InvalidRow
 from headrace.serving.images import encode_png
 from tests.serving import client_models
 from tests.serving.client_models import Served, serving
+from tests.serving.graphs import edit
 
 CSV = 'id,price,name,steps\nx1,10,tea,"[1, 2]"\nx2,,NA,\n\nx3,5e1,"two\nlines",[0.5]\n'
 YES = [0.1 + 0.03 + 0.03, 0.25, 0.5 + 0.09 + 0.005]
@@ -408,3 +411,15 @@ def test_a_server_that_is_not_there(folder: Path) -> None:
         predict_file(options, lambda _: None)
     assert caught.value.exit_code == 1
     assert [path.name for path in folder.iterdir()] == ["rows.csv"]
+
+
+def test_operators_that_a_model_must_not_hold(tmp_path):
+    client_models.shop(tmp_path / "m" / "1")
+    edit(tmp_path / "m" / "1", lambda graph: graph.graph_def.node.add(name="odd", op="Abort"))
+    (tmp_path / "q.csv").write_text("price\n50\n")
+    options = PredictOptions(str(tmp_path / "m"), str(tmp_path / "q.csv"), str(tmp_path / "out.csv"))
+    with pytest.raises(ForbiddenOps, match=r"Received: Abort \(end or stop the process\)"):
+        predict_file(options, print)
+    assert predict_file(replace(options, allow_ops="ReadFile, Abort"), print) == 1
+    with pytest.raises(ConfigError, match="`--allow-ops` needs the folder of a SavedModel"):
+        predict_file(replace(options, model="http://localhost:1/v1/models/m", allow_ops="Abort"), print)

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headrace.serving.session import FORBIDDEN_OPS, ForbiddenOps, SessionModel, UnreadableModel, read_ops
+from headrace.serving.session import ForbiddenOps, SessionModel, UnreadableModel
+from tests.serving.graphs import edit
 
 
 def save(path: Path, function: Any, *specs: tf.TensorSpec, held: tuple[Any, ...] = ()) -> str:
@@ -89,7 +91,7 @@ def writing_op(texts: Any) -> dict[str, Any]:
 )
 def test_ops_that_touch_files_or_run_python_are_refused(tmp_path, function, name):
     path = save(tmp_path / "m", function, TEXTS)
-    with pytest.raises(ForbiddenOps, match=rf"run Python. Received: {name} \("):
+    with pytest.raises(ForbiddenOps, match=rf"folder and process. Received: {name} \("):
         SessionModel.load(path)
 
 
@@ -100,15 +102,21 @@ def test_a_refused_op_can_be_allowed(tmp_path):
     assert found["out"].tolist() == [b"content"]
 
 
-def test_forbidden_ops_exist_or_existed():
-    from tensorflow.python.framework import op_def_registry
+def test_a_model_of_another_tag_is_told(linear, tmp_path):
+    shutil.copytree(linear, tmp_path / "m")
+    edit(tmp_path / "m", lambda graph: graph.meta_info_def.tags.append("gpu"))
+    with pytest.raises(UnreadableModel, match=r"\"serve\" alone. Received: \[\['gpu', 'serve'\]\] \("):
+        SessionModel.load(str(tmp_path / "m"))
 
-    known = {name for name in FORBIDDEN_OPS if op_def_registry.get(name) is not None}
-    assert {"ReadFile", "WriteFile", "EagerPyFunc", "PyFunc", "TFRecordDataset", "MatchingFiles"} <= known
 
+def test_an_initialisation_that_is_not_there_is_told(linear, tmp_path):
+    def lost(graph: Any) -> None:
+        graph.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "absent"
 
-def test_ops_inside_functions_are_read(linear):
-    assert {"MatMul", "LookupTableFindV2"} <= read_ops(linear)
+    shutil.copytree(linear, tmp_path / "m")
+    edit(tmp_path / "m", lost)
+    with pytest.raises(UnreadableModel, match="must load in a session"):
+        SessionModel.load(str(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xff\xff junk"])
