@@ -6,6 +6,7 @@ from pathlib import Path
 
 from headrace.data.errors import ConfigError
 
+from . import UPSTREAM
 from .addresses import check_free, read_addresses
 from .config_file import read_config
 from .flags import FlagValues, parse_flags
@@ -55,7 +56,10 @@ def versions() -> str:
     """Return the versions of this server and of TensorFlow."""
     from importlib.metadata import version
 
-    return f"headrace ModelServer: {version('headrace')}\nTensorFlow Library: {version('tensorflow')}"
+    return (
+        f"headrace ModelServer: {version('headrace')}, as TensorFlow Serving {UPSTREAM}\n"
+        f"TensorFlow Library: {version('tensorflow')}"
+    )
 
 
 def _check_paths(flags: FlagValues) -> str:

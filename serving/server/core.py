@@ -135,18 +135,17 @@ class Core:
             raise ServingError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
         return self._manager.lease(spec.name, self._version(spec))
 
-    def status(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
-        """Return the states of a model's versions, newest first.
+    def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
+        """Return the states of a model's versions, newest first; of all, unless a number is given.
 
         Raises:
             ServingError: NOT_FOUND, if there is no such model or version.
         """
-        wanted = self._version(ModelSpec(name, version, label))
         found = self._manager.statuses(name)
-        if wanted is not None:
-            found = [status for status in found if status.version == wanted]
+        if version is not None:
+            found = [status for status in found if status.version == version]
             if not found:
-                raise ServingError(Code.NOT_FOUND, f"Could not find version {wanted} of model {name}")
+                raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
         if not found:
             raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
         return found
@@ -185,8 +184,9 @@ class Core:
             await self._manager.wait_settled(new)
             absent = [name for name in new if not self._manager.serving.get(name)]
             if absent:
+                told = "".join(f"{{{reason}}}, " for name in absent for reason in self._manager.reasons(name))
                 raise ServingError(
-                    Code.UNKNOWN, f"Some models did not become available: {{{', '.join(absent)}, }}"
+                    Code.UNKNOWN, f"{len(absent)} model(s) did not become available: {{{told}}}"
                 )
 
     async def predict(

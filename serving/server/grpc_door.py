@@ -302,7 +302,7 @@ class GrpcDoor:
     async def _status(self, request: Any) -> tuple[Any, ModelSpec]:
         spec = spec_of(request)
         response = get_model_status_pb2.GetModelStatusResponse()
-        for status in self._core.status(spec.name, spec.version, spec.label):
+        for status in self._core.status(spec.name, spec.version):
             entry = response.model_version_status.add()
             entry.version = status.version
             entry.state = int(status.state)

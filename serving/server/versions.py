@@ -122,6 +122,16 @@ class Model:
             if record.state is State.AVAILABLE and record.servable is not None
         }
 
+    def coming(self, version: int | None) -> bool:
+        """Whether a version, any if no number is given, may become available without a change on the disk."""
+        if not self.polled:
+            return True
+        wanted = self.aspired if version is None else {version} & set(self.aspired)
+        return any(
+            number not in self.records or self.records[number].state in (State.START, State.LOADING)
+            for number in wanted
+        )
+
     def settled(self) -> bool:
         """Whether nothing more will happen without a change on the disk."""
         return self.polled and all(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from headrace.data.errors import ConfigError
+from headrace.serving import server
+from headrace.serving.deploy.config import DeployConfig
 from headrace.serving.server.command import run_command, versions
 from headrace.serving.server.flags import FLAGS, describe, parse_flags
 
@@ -163,6 +165,8 @@ def test_versions_are_shown():
     assert run_command(["--version"], lambda text: None, shown.append) == 0
     assert shown == [versions()]
     assert "headrace ModelServer: " in shown[0]
+    assert ", as TensorFlow Serving 2.20.0\n" in shown[0]
+    assert DeployConfig().tag == server.UPSTREAM == "2.20.0"  # what docs/deploy.md runs
     assert "TensorFlow Library: 2." in shown[0]
 
 

@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from headrace.serving.server.core import Core, Settings
 from headrace.serving.server.errors import Code, ServingError
 from headrace.serving.server.manager import ManagerSettings, State
 from headrace.serving.server.model_spec import ModelSpec
-from headrace.serving.server.run import entry_of_folder
+from headrace.serving.server.run import RunSettings, Server, entry_of_folder
 from headrace.serving.server.source import ModelEntry, VersionPolicy, entries_of
+from headrace.serving.server.versions import Model
 from headrace.serving.session import SessionModel
 from tests.serving import saved_models
 
@@ -536,7 +539,7 @@ def test_a_reload_adds_and_removes_models(place, tmp_path):
         (
             f"model_config_list {{ {OTHER.replace('ROOT/n', 'ROOT/empty')} }}",
             Code.UNKNOWN,
-            "Some models did not become available: {n, }",
+            "1 model(s) did not become available: {{{name: n}: no version found}, }",
         ),
     ],
 )
@@ -569,6 +572,74 @@ def test_labels_move_to_available_versions_only(place, tmp_path):
         assert (await core.predict(ModelSpec("m", label="best"), {"x": ROW})).spec.version == 2
 
     run(work, Settings(manager=QUICK, labels_for_unavailable=True))
+
+
+def test_a_label_is_set_once_its_version_is_there_though_the_file_does_not_change(place, tmp_path):
+    place(1, 1.0)
+    file = tmp_path / "models.config"
+    policy = ONE[:-1].replace("ROOT", str(tmp_path)) + "model_version_policy { all {} }"
+    file.write_text(f"model_config_list {{ {policy} }} }}")
+
+    def labelled(core: Core) -> bool:
+        with suppress(ServingError):
+            return core.resolve(ModelSpec("m", label="best")).version == 2
+        return False
+
+    async def whole() -> None:
+        settings = RunSettings(core=Settings(manager=QUICK), config_file=str(file), config_poll_s=0.02)
+        server = Server(settings)
+        await server.start()
+        try:
+            file.write_text(f"model_config_list {{ {policy} version_labels {{ key: 'best' value: 2 }} }} }}")
+            await asyncio.sleep(0.2)
+            assert not labelled(server.core)
+            place(2, 2.0)
+            await until(lambda: labelled(server.core))
+        finally:
+            await server.stop()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("version", [None, 2])
+def test_what_is_on_its_way_is_unavailable_and_not_absent(place, tmp_path, monkeypatch, version):
+    place(2, 2.0)
+    gate, load = threading.Event(), Core._load
+
+    def held_up(core: Core, name: str, number: int, path: str) -> Any:
+        assert gate.wait(20)
+        if name == "bad":
+            raise ServingError(Code.DATA_LOSS, "broken")
+        return load(core, name, number, path)
+
+    monkeypatch.setattr(Core, "_load", held_up)
+
+    def code(core: Core, name: str, number: int | None = version) -> Code:
+        with pytest.raises(ServingError, match="for request: ") as caught:
+            core.resolve(ModelSpec(name, number))
+        return caught.value.code
+
+    async def work(core: Core) -> None:
+        names = {"m": "m", "bad": "m", "none": "empty"}
+        (tmp_path / "empty").mkdir()
+        await core.start([ModelEntry(name, str(tmp_path / path)) for name, path in names.items()])
+        found = [code(core, name) for name in ("m", "bad", "none", "other")]
+        assert found == [Code.UNAVAILABLE, Code.UNAVAILABLE, Code.NOT_FOUND, Code.NOT_FOUND]
+        assert code(core, "m", 9) is Code.NOT_FOUND
+        gate.set()
+        await core.wait_loaded()
+        assert (await value(core, version)) == 2.0
+        assert code(core, "bad") is Code.NOT_FOUND
+
+    run(work)
+
+
+def test_a_model_that_was_not_looked_for_yet_is_unavailable():
+    model = Model(ModelEntry("m", "/nowhere"))
+    assert model.coming(None)
+    assert model.coming(3)
+    model.polled = True
+    assert not model.coming(None)
 
 
 def test_policies_of_a_config_file(tmp_path):

@@ -16,48 +16,7 @@ def refused(rest, body: str | bytes, model: str = "mirror", verb: str = "predict
     ("body", "text"),
     [
         ("", "JSON Parse error: The document is empty"),
-        (" \n", "JSON Parse error: The document is empty. at offset: 2"),
-        ("instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
-        ('{"instances": [1,]}', "JSON Parse error: Invalid value. at offset: 17"),
-        ('{"instances": [1', "JSON Parse error: Missing a comma or ] after an array element. at offset: 16"),
-        (
-            '{"instances": [1]',
-            "JSON Parse error: Missing a comma or } after an object member. at offset: 17",
-        ),
-        ("{instances: [1]}", "JSON Parse error: Missing a name for object member. at offset: 1"),
-        (
-            '{"instances" [1]}',
-            "JSON Parse error: Missing a colon after a name of object member. at offset: 13",
-        ),
-        (
-            '{"instances": [1]} {}',
-            "JSON Parse error: The document root must not be followed by other values. at offset: 19",
-        ),
-        (
-            '{"instances": [1]}X',
-            "JSON Parse error: The document root must not be followed by other values. at offset: 18",
-        ),
-        ('{"instances": [1.]}', "JSON Parse error: Miss fraction part in number. at offset: 17"),
-        ('{"instances": [1e]}', "JSON Parse error: Miss exponent in number. at offset: 17"),
-        ('{"instances": [1e400]}', "JSON Parse error: Number too big to be stored in double. at offset: 15"),
-        (
-            '{"instances": ["a]}',
-            "JSON Parse error: Missing a closing quotation mark in string. at offset: 19",
-        ),
-        (
-            '{"instances": ["\\q"]}',
-            "JSON Parse error: Invalid escape character in string. at offset: 16",
-        ),
-        (
-            '{"instances": ["\\ud800"]}',
-            "JSON Parse error: The surrogate pair in string is invalid. at offset: 16",
-        ),
-        (
-            '{"instances": ["\\u12"]}',
-            "JSON Parse error: Incorrect hex digit after \\u escape in string. at offset: 16",
-        ),
-        ("{'instances': [1]}", "JSON Parse error: Missing a name for object member. at offset: 1"),
-        ("[1, 2]", "JSON Value: [\n    1,\n    2\n] Is not object"),
+        ("[1, 2]", "JSON Value: [1, 2] Is not object"),
         ('"instances"', 'JSON Value: "instances" Is not object'),
         ("3", "JSON Value: 3 Is not object"),
         ("null", "JSON Value: null Is not object"),
@@ -76,9 +35,9 @@ def refused(rest, body: str | bytes, model: str = "mirror", verb: str = "predict
             '{"instances": [1], "inputs": [1]}',
             "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
         ),
-        ('{"instances": 1}', "Excepting 'instances' to be an list/array"),
-        ('{"instances": {"x": [1]}}', "Excepting 'instances' to be an list/array"),
-        ('{"instances": null}', "Excepting 'instances' to be an list/array"),
+        ('{"instances": 1}', "Expecting 'instances' to be an list/array"),
+        ('{"instances": {"x": [1]}}', "Expecting 'instances' to be an list/array"),
+        ('{"instances": null}', "Expecting 'instances' to be an list/array"),
         ('{"instances": []}', "No values in 'instances' array"),
         ('{"inputs": {"y": [1]}}', "Missing named input: x in 'inputs' object."),
         ('{"inputs": {}}', "Missing named input: x in 'inputs' object."),
@@ -90,6 +49,52 @@ def test_the_body_as_a_whole(rest, body, text):
     found = refused(rest, body)
     assert found.endswith(text)
     assert found.startswith(("JSON ", text))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        " \n", "instances = [1, 2]", '{"instances": [1,]}', '{"instances": [1', '{"instances": [1]',
+        "{instances: [1]}", '{"instances" [1]}', '{"instances": [1.]}', '{"instances": [1e]}',
+        '{"instances": [1e400]}', '{"instances": ["a]}', '{"instances": ["\\q"]}', "{'instances': [1]}",
+        '{"instances": ["\\ud800"]}', '{"instances": ["\\udcff"]}', '{"instances": ["\\u12"]}',
+        '{"instances": ["a\tb"]}', '{"instances": [01]}', '{"instances": [+1]}', '{"instances": [.5]}',
+        '{"instances": [nan]}', '{"instances": [INF]}', '{"instances": [Info]}', "{", "\x00", "\ufeff",
+        '{"instances": [NaN, ]}', '{"instances": [NaN, 1e400]}', '{"instances": [NaN, "\\ud800"]}',
+    ],
+)  # fmt: skip
+def test_what_is_no_json_says_so(rest, body):
+    found = refused(rest, body)
+    assert found.startswith("JSON Parse error: ")
+    assert len(found) > len("JSON Parse error: ")
+
+
+@pytest.mark.parametrize("more", [" {}", "X", "\x00", "]", ' "a"', ", 1"])
+def test_more_behind_the_object_is_refused(rest, more):
+    """TensorFlow Serving stops reading where the object ends."""
+    for body in ('{"instances": [1]}', '{"instances": [NaN]}'):
+        assert rest.predict("mirror", body).status == 200
+        assert refused(rest, body + more).startswith("JSON Parse error: ")
+
+
+def test_no_error_repeats_more_than_256_bytes_of_a_request(rest):
+    secret = "é" * 5000
+    bodies = [
+        {"instances": [secret]},
+        {"instances": [[1, 2], [1, secret]]},
+        {"instances": [{"y" * 10: 1, "x": secret}]},
+        {"signature_name": 1, "instances": [secret] * 50},
+        {"instances": 1, "inputs": {"a": [[secret]]}},
+        {"inputs": [[[1], secret]]},
+        {"inputs": {"x": {"b64": secret, "c": [1] * 1000}}},
+        [secret],
+        [[[1] * 10] * 10] * 10,
+        {"signature_name": "string", "instances": [{"b64": secret}]},
+    ]
+    for body in bodies:
+        found = refused(rest, json.dumps(body, ensure_ascii=False).encode())
+        assert 20 < len(found.encode()) < 256 + 200
+    assert refused(rest, json.dumps([1] * 1000)) == f"JSON Value: {('[' + '1, ' * 85)[:256]} Is not object"
 
 
 @pytest.mark.parametrize(
@@ -137,8 +142,8 @@ def test_the_body_as_a_whole(rest, body, text):
             "named",
             '[{"tag": "a", "signal": [1]}]',
             "0 of 'instances' list. JSON object: "
-            '{{\n    "tag": "a",\n    "signal": [\n        1\n    ]\n}} '
-            "must only have keys: sensor,signal,tag",
+            '{{\n    "tag": "a",\n    "signal": [1]\n}} '
+            "keys must be equal to: sensor,signal,tag",
         ),
         (
             "named",
@@ -234,37 +239,19 @@ def test_a_name_that_is_no_utf_8_is_quoted_as_json(rest):
     assert "'signature_name' key must be a string value." in json.loads(reply.body.decode("utf-8"))["error"]
 
 
-def test_the_first_of_two_equal_names_counts(rest):
-    reply = rest.predict("mirror", '{"instances": [1], "instances": [2]}')
-    assert reply.json == {"predictions": [1.0]}
-    body = '{"signature_name": "int32", "signature_name": 5, "inputs": {"x": 7}, "inputs": null}'
-    assert rest.predict("mirror", body).json == {"outputs": 7}
-
-
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        ('{"instances": [{"x": 1, "x": 5}]}', {"predictions": [1.0]}),
-        ('{"instances": [{"x": 1}, {"x": 2, "x": 5}]}', {"predictions": [1.0, 2.0]}),
-        ('{"instances": [{"x" : 1, "x" : 5}]}', {"predictions": [1.0]}),
-        ('{"instances": [{"x": Infinity, "x": 5}, {"x": 2}]}', {"predictions": [float("inf"), 2.0]}),
-        ('{"inputs": {"x": [1], "x": [5]}}', {"outputs": [1.0]}),
-        ('{"signature_name": "string", "instances": [{"x": "a:x", "x": "b"}]}', {"predictions": ["a:x"]}),
-        ('{"signature_name": "string", "instances": [{"x": "x"}]}', {"predictions": ["x"]}),
+        ('{"instances": [1], "instances": [2]}', {"predictions": [2.0]}),
+        ('{"signature_name": "int32", "inputs": {"x": 7}, "inputs": {"x": 8}}', {"outputs": 8}),
+        ('{"instances": [{"x": 1, "x": 5}, {"x": 2}]}', {"predictions": [5.0, 2.0]}),
+        ('{"instances": [{"x": Infinity, "x": 5}, {"x": 2}]}', {"predictions": [5.0, 2.0]}),
+        ('{"inputs": {"x": [1], "x": [5]}}', {"outputs": [5.0]}),
     ],
 )
-def test_the_first_of_two_equal_columns_counts(rest, body, answer):
+def test_the_last_of_two_equal_names_counts(rest, body, answer):
+    """In TensorFlow Serving mostly the first."""
     assert rest.predict("mirror", body).json == answer
-
-
-def test_a_binary_value_that_is_given_twice_is_none(rest):
-    body = '{"signature_name": "string", "instances": [{"b64": "aGVsbG8=", "b64": "d29ybGQ="}]}'
-    reply = rest.predict("mirror", body)
-    assert (reply.status, reply.error) == (
-        400,
-        "Failed to process element: 0 key: b64 of 'instances' list. Error: INVALID_ARGUMENT: JSON object: "
-        "does not have named input: b64",
-    )
 
 
 def test_the_last_of_two_equal_features_counts(rest):
@@ -293,11 +280,15 @@ def test_numbers_of_many_digits_are_refused_or_rounded(rest, digits):
 
 def test_what_is_wrong_is_found_in_a_large_body_too(rest):
     numbers = ", ".join(["1.5"] * 50_000)
-    assert "Invalid value." in refused(rest, f'{{"instances": [{numbers}, x]}}')
-    assert "is not of expected type: float" in refused(rest, f'{{"instances": [{numbers}, "x"]}}')
-    assert "Missing a comma or ]" in refused(rest, f'{{"instances": [{numbers}')
-    assert "surrogate" in refused(rest, f'{{"instances": [{numbers}, "\\ud800"]}}')
-    assert "Number too big" in refused(rest, f'{{"instances": [{numbers}, 1e999]}}')
-    body = f'{{"instances": [{numbers}, NaN], "note": "\\ud83d\\ude42 \\\\ud800"}}'
+    for end in ("x]}", "", '"\\ud800"]}', "1e999]}", "NaN]}x"):
+        assert refused(rest, f'{{"instances": [{numbers}, {end}').startswith("JSON Parse error: ")
+    assert "element: 50000 of 'instances' list" in refused(rest, f'{{"instances": [{numbers}, "x"]}}')
+    body = f'{{"instances": [{numbers}, NaN], "note": "\\ud83d\\ude42 \\\\ud800 Inf -NaN"}}'
     found = rest.predict("mirror", body).json["predictions"]
     assert (len(found), found[0], str(found[-1])) == (50_001, 1.5, "nan")
+
+
+def test_texts_that_look_like_numbers_stay_texts(rest):
+    texts = ["Inf", "-Inf", "-NaN", 'a "Inf" b', "\\Inf", "\\", "Infinity, Inf"]
+    body = json.dumps({"signature_name": "string", "instances": texts})[:-1] + ', "note": [-Inf, -NaN, Inf]}'
+    assert rest.predict("mirror", body).json == {"predictions": texts}

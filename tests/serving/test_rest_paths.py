@@ -70,11 +70,17 @@ def test_status_tells_every_version(rest):
 
 @pytest.mark.parametrize(
     ("path", "version"),
-    [("versions/123", "123"), ("versions/0122", "122"), ("labels/stable", "122")],
+    [("versions/123", "123"), ("versions/0122", "122")],
 )
 def test_status_of_one_version(rest, path, version):
     reply = rest.get(f"/v1/models/half/{path}")
     assert (reply.status, reply.json) == (200, {"model_version_status": [{"version": version, **AVAILABLE}]})
+
+
+@pytest.mark.parametrize("label", ["stable", "none"])
+def test_status_passes_over_labels(rest, label):
+    """As `get_model_status_impl.cc` does: only a number asks for one version."""
+    assert rest.get(f"/v1/models/half/labels/{label}").json == STATUS
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,6 @@ def test_queries_case_and_escapes_do_not_matter(rest, path):
     [
         ("absent", 404, "Could not find any versions of model absent"),
         ("half/versions/9", 404, "Could not find version 9 of model half"),
-        ("half/labels/none", 400, "Unrecognized servable version label: none"),
         (
             "half/versions/18446744073709551615",
             400,
@@ -118,7 +123,6 @@ def test_status_and_metadata_of_what_is_not_there(rest, path, status, text):
         ("absent/versions/5", 404, "Servable not found for request: Specific(absent, 5)"),
         ("half99", 404, "Servable not found for request: Latest(half99)"),
         ("half/versions/99", 404, "Servable not found for request: Specific(half, 99)"),
-        ("half/labels/none", 400, "Unrecognized servable version label: none"),
         (
             "half/versions/9223372036854775808",
             400,

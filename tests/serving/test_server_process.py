@@ -92,7 +92,7 @@ def test_a_server_without_any_good_model_does_not_start(tmp_path):
     settings = RunSettings(
         entries=(ModelEntry("m", str(tmp_path / "m")),), core=Settings(manager=ManagerSettings(0.05, 0))
     )
-    text = r"Failed to start server. Error: 1 servable\(s\) did not become available: \{\{name: m version: "
+    text = r"1 servable\(s\) did not become available: \{\{\{name: m version: 1\} due to error: NOT_FOUND: "
     with pytest.raises(EnvironmentProblem, match=text), running(settings):
         pass
 
