@@ -27,7 +27,12 @@ def load_object(path: str, place: str, what: str = "function") -> Any:
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"`{place}` must name an importable {what}. Received: {path!r}: {error} ({place})",
-            "install the package that holds it, or put its folder on PYTHONPATH",
+            "put the module beside the config, install its package, or put its folder on PYTHONPATH",
+        ) from error
+    except Exception as error:  # whatever a module of the user's raises when it is imported
+        raise ConfigError(
+            f"`{place}` must name an importable {what}. "
+            f"Received: {path!r}: {type(error).__name__}: {error} ({place})"
         ) from error
     if not callable(found):
         raise ConfigError(f"`{place}` must be a {what}. Received: {found!r} ({place}: {path})")

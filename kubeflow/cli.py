@@ -34,6 +34,10 @@ def group() -> None:
     """Run on Kubeflow Pipelines: compile, check, simulate, submit, schedule, watch."""
 
 
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
 @group.command("compile")
 @click.argument("config", type=LOCAL_PATH)
 @click.option(
@@ -46,7 +50,7 @@ def _compile(config: str, output: str, overrides: tuple[str, ...]) -> None:
 
     from .compile import compile_pipeline
 
-    made = compile_pipeline(config, output, overrides)
+    made = compile_pipeline(config, output, overrides, _tell)
     size = made.path.stat().st_size
     click.echo(f"wrote {made.path}: {len(made.plan.steps)} steps and the report, {size / 1e3:.0f} kB")
     for place, source in made.bundle.needed.items():
@@ -153,7 +157,7 @@ def _submit(server: Callable[[], Any], source: str, **options: Any) -> None:
     """Start a run and print its id."""
     from .submission import prepared
 
-    with prepared(source, options["overrides"], options["params"]) as sent:
+    with prepared(source, options["overrides"], options["params"], _tell) as sent:
         run_id = server().submit(
             sent.pipeline,
             options["name"] or sent.name,
@@ -175,7 +179,7 @@ def _schedule(server: Callable[[], Any], source: str, **options: Any) -> None:
     """Run again and again, and print the schedule's id."""
     from .submission import prepared
 
-    with prepared(source, options["overrides"], options["params"]) as sent:
+    with prepared(source, options["overrides"], options["params"], _tell) as sent:
         schedule_id = server().schedule(
             sent.pipeline,
             options["name"] or sent.name,

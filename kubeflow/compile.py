@@ -1,6 +1,7 @@
 """From the node graph to the YAML of Kubeflow Pipelines: schema 2.1.0, with a Kubernetes platform spec."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ class Compiled:
 
 
 def compile_pipeline(
-    config_path: str | Path, output: str | Path, overrides: tuple[str, ...] = ()
+    config_path: str | Path,
+    output: str | Path,
+    overrides: tuple[str, ...] = (),
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Compiled:
     """Compile a config file and check the result.
 
@@ -50,15 +54,16 @@ def compile_pipeline(
         config_path: YAML file of the run.
         output: Where the pipeline is written.
         overrides: "dotted.path=value" texts.
+        tell: Told what takes a while.
 
     Raises:
-        ConfigError: If the config is wrong, does not suit data that are on this machine, or the pipeline
+        ConfigError: If the config or own code is wrong, does not suit data that are on this machine, or the pipeline
             breaks a rule of the backend.
         EnvironmentProblem: If a large config cannot be stored at `kubeflow.config_uri`.
     """
     bundle = make_bundle(config_path, overrides)
     plan = make_plan(bundle.config)
-    checked = check_columns(config_path, overrides)
+    checked = check_columns(config_path, overrides, tell)
     arguments, stored = config_arguments(bundle, len(plan.steps) + 1)
     if stored is not None and bundle.config.kubeflow.config_uri is not None:
         store_config(bundle.config.kubeflow.config_uri, stored)

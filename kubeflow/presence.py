@@ -2,12 +2,14 @@
 
 import glob
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from headrace.data.errors import ConfigError
 from headrace.pipeline.check import check_data
-from headrace.pipeline.config import RunConfig, load_config
+from headrace.pipeline.config import RunConfig, config_folder, load_config
 from headrace.pipeline.outcome import shown_path
+from headrace.pipeline.own_code import check_own_code
 from headrace.pipeline.packed import load_any_config
 
 from .spec import PipelineFile
@@ -17,8 +19,10 @@ __all__ = ["check_columns", "check_volume", "step_config"]
 _FIRST = "exec-ingest"
 
 
-def check_columns(config_path: str | Path, overrides: tuple[str, ...] = ()) -> bool:
-    """Check files and columns of a config as the first step will, if its data are on this machine.
+def check_columns(
+    config_path: str | Path, overrides: tuple[str, ...] = (), tell: Callable[[str], None] = lambda text: None
+) -> bool:
+    """Check a config as the first step will: own code, and files and columns if its data are on this machine.
 
     Kubeflow tries a step again whatever it failed of: a wrong column should not get that far.
 
@@ -29,10 +33,11 @@ def check_columns(config_path: str | Path, overrides: tuple[str, ...] = ()) -> b
         ConfigError: If a file, its header, its columns or a feature breaks a rule.
     """
     config = load_config(config_path, overrides)
-    if not _exists(config.data.path):
-        return False
-    check_data(config)
-    return True
+    found = _exists(config.data.path)
+    if found:
+        check_data(config)
+    check_own_code(config, config_folder(config_path), tell)
+    return found
 
 
 def check_volume(file: PipelineFile, volume: Path) -> None:

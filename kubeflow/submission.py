@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,12 @@ class Submission:
 
 
 @contextlib.contextmanager
-def prepared(source: str, overrides: tuple[str, ...], params: Sequence[str]) -> Iterator[Submission]:
+def prepared(
+    source: str,
+    overrides: tuple[str, ...],
+    params: Sequence[str],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Iterator[Submission]:
     """Give what is to be sent, checked.
 
     Raises:
@@ -46,7 +51,7 @@ def prepared(source: str, overrides: tuple[str, ...], params: Sequence[str]) -> 
         if not is_pipeline(pipeline):
             from .compile import compile_pipeline
 
-            made = compile_pipeline(source, Path(folder, "pipeline.yaml"), overrides)
+            made = compile_pipeline(source, Path(folder, "pipeline.yaml"), overrides, tell)
             pipeline, service_account = made.path, made.bundle.config.kubeflow.service_account
         elif overrides:
             raise ConfigError(

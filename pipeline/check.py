@@ -1,5 +1,7 @@
 """The checks that come before anything heavy."""
 
+from collections.abc import Callable
+
 from headrace.components.features.plan import plan_outputs
 from headrace.components.infra.engine import require_engine
 from headrace.components.models.check import check_weights
@@ -7,22 +9,31 @@ from headrace.data.source import Source, check_source
 
 from .beam_check import check_engines
 from .config import RunConfig, column_plan
+from .own_code import check_own_code
 
 __all__ = ["check", "check_data"]
 
 
-def check(config: RunConfig) -> Source:
-    """Check files, headers, columns, features, weights and engines without TensorFlow; return what was seen.
+def check(config: RunConfig, folder: str, tell: Callable[[str], None] = lambda text: None) -> Source:
+    """Check files, headers, columns, features, weights, engines and own code; return what was seen.
+
+    Only own code needs TensorFlow, which a child imports for it.
+
+    Args:
+        config: The run config.
+        folder: Folder of the config file, where own modules are looked for first.
+        tell: Told what takes a while.
 
     Raises:
-        ConfigError: If a file, its header, its columns or a feature breaks a rule, or the server that the
-            serving gate names is not on this machine.
+        ConfigError: If a file, its header, its columns or a feature breaks a rule, the server that the
+            serving gate names is not on this machine, or own code does not work.
         EnvironmentProblem: If pretrained weights or Beam's engine cannot be had from here.
     """
     source = check_data(config)
     check_weights(config.model)
     require_engine(config.gates.serving.gate)
     check_engines(config.beam)
+    check_own_code(config, folder, tell)
     return source
 
 

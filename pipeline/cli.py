@@ -110,7 +110,7 @@ def _validate(config: str, overrides: tuple[str, ...]) -> None:
     """Check a config, its files, its columns and its first rows, in seconds."""
     from .validate import validate
 
-    for line in validate(config, overrides):
+    for line in validate(config, overrides, lambda text: click.echo(text, err=True)):
         click.echo(line)
 
 

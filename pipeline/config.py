@@ -33,12 +33,14 @@ from headrace.serving.deploy.config import DeployConfig
 from .beam import BeamConfig, DirectBeam, place_beam
 from .cluster import KubeflowConfig, MetadataConfig
 from .config_errors import explain, explain_yaml
+from .pushable import check_pushable
 from .strict_yaml import load_yaml
 
 __all__ = [
     "OutputConfig",
     "RunConfig",
     "column_plan",
+    "config_folder",
     "kept_slices",
     "load_config",
     "override_config",
@@ -102,6 +104,7 @@ class RunConfig(Section):
         _check_variants(self)
         _check_metrics(self)
         _check_training(self)
+        check_pushable(self)
         return self
 
 
@@ -220,6 +223,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), root: str | Pat
     file = Path(path)
     config = parse_config(override_config(read_config(path), overrides), place=file.name)
     return place_config(config, file.resolve().parent, file.stem, root)
+
+
+def config_folder(path: str | Path) -> str:
+    """Return the folder in which a config file lies, where its relative paths and own modules start."""
+    return str(Path(path).resolve().parent)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

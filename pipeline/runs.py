@@ -13,7 +13,7 @@ from rich.console import Console
 from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError
 
 from .check import check
-from .config import RunConfig, load_config
+from .config import RunConfig, config_folder, load_config
 from .identity import new_run_id
 from .interrupts import counted_interrupts
 from .local import NodeOutcome, run_nodes
@@ -125,14 +125,14 @@ def run(
             nothing was started.
     """
     config = load_config(config_path, overrides)
-    check(config)
+    console = console or Console(stderr=True)
+    check(config, config_folder(config_path), lambda text: console.print(text, highlight=False, markup=False))
     check_reachable(config.metadata)
     prepare_folder(config.output.runs, "output.runs")
     prepare_folder(config.output.push, "output.push")
     run_id = run_id or new_run_id()
     store = Store.of(config)
     folder = store.run_dir(run_id)
-    console = console or Console(stderr=True)
     console.print(f"[bold]headrace[/bold] {config.name}  run {run_id}", highlight=False)
     command = shlex.join(
         ["headrace", "run", str(config_path), *(part for o in overrides for part in ("--set", o))]

@@ -1,11 +1,11 @@
 """What `headrace validate` finds of a config and its data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headrace.components.ingest.sample import Sample, check_sample
 
 from .check import check
-from .config import RunConfig, column_plan, load_config
+from .config import RunConfig, column_plan, config_folder, load_config
 from .metadata_failure import check_reachable
 
 __all__ = ["validate"]
@@ -13,12 +13,15 @@ __all__ = ["validate"]
 _SHOWN = 3
 
 
-def validate(path: str, overrides: Sequence[str] = ()) -> list[str]:
+def validate(
+    path: str, overrides: Sequence[str] = (), tell: Callable[[str], None] = lambda text: None
+) -> list[str]:
     """Check a config, its files, its columns and as many of its first rows as can be read in about a second.
 
     Args:
         path: YAML file.
         overrides: "dotted.path=value" texts.
+        tell: Told what takes a while.
 
     Returns:
         What was found, in lines for people.
@@ -29,7 +32,7 @@ def validate(path: str, overrides: Sequence[str] = ()) -> list[str]:
         DataRejected: If ingest would refuse one of the rows.
     """
     loaded = load_config(path, overrides)
-    source = check(loaded)
+    source = check(loaded, config_folder(path), tell)
     check_reachable(loaded.metadata)
     plan = column_plan(loaded)
     sample = check_sample(source, loaded.data, plan)

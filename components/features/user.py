@@ -12,7 +12,7 @@ from headrace.data.errors import ConfigError
 from .graph import LabelPlan, dense_column, label_outputs
 from .plan import default_embedding_dim
 
-__all__ = ["describe_user_features", "wrap_user_function"]
+__all__ = ["describe_output", "describe_user_features", "wrap_user_function"]
 
 _MIN_COLLECTION = "tft_schema_override_min"
 _MAX_COLLECTION = "tft_schema_override_max"
@@ -76,18 +76,27 @@ def describe_user_features(transform_graph_dir: str) -> list[dict[str, Any]]:
                 f"{feature.int_domain.max} (preprocessing_fn, output {feature.name!r})",
                 "give `num_oov_buckets` of 1 or more, so that unknown values have a category",
             )
-        features.append(
-            {
-                "name": feature.name,
-                "role": "dense" if cardinality is None else "index" if width == 1 else "indices",
-                "width": width,
-                "cardinality": cardinality,
-                "encode": "none" if cardinality is None else "embedding",
-                "embedding_dim": None if cardinality is None else default_embedding_dim(cardinality),
-                "source": feature.name,
-            }
-        )
+        features.append(describe_output(feature.name, width, cardinality))
     return features
+
+
+def describe_output(name: str, width: int, cardinality: int | None) -> dict[str, Any]:
+    """Return the entry of `features` of features.json for an output of the user's function.
+
+    Args:
+        name: The output.
+        width: Numbers a row.
+        cardinality: How many categories there are; None where it is a number.
+    """
+    return {
+        "name": name,
+        "role": "dense" if cardinality is None else "index" if width == 1 else "indices",
+        "width": width,
+        "cardinality": cardinality,
+        "encode": "none" if cardinality is None else "embedding",
+        "embedding_dim": None if cardinality is None else default_embedding_dim(cardinality),
+        "source": name,
+    }
 
 
 def _known_ranges() -> dict[str, tuple[Any, Any]]:

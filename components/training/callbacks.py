@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from headrace.components.imported import load_object
+from headrace.data.config import Task
 from headrace.data.errors import ConfigError
 
 from .averaging import AveragedWeights
@@ -17,9 +18,9 @@ from .config import TrainingConfig
 from .lines import read_lines, write_lines
 from .optimizers import PlannedSchedule, plain_optimizer
 from .resume import RestOfState
-from .settings import Monitor
+from .settings import Monitor, resolve_monitor
 
-__all__ = ["EpochLog", "Progress", "RunFolders", "epoch_rate", "make_callbacks", "write_csv"]
+__all__ = ["EpochLog", "Progress", "RunFolders", "epoch_rate", "make_callbacks", "own_callbacks", "write_csv"]
 
 _WHOLE_FROM = 1000  # losses and metrics in the label's unit need no decimals from here on
 _EVENTS_INTERVAL_S = 0.5
@@ -128,7 +129,7 @@ def make_callbacks(
         found.append(
             keras.callbacks.TensorBoard(str(folders.logs), histogram_freq=histograms, write_graph=False)
         )
-    found += [*extra, *_own_callbacks(training)]
+    found += [*extra, *own_callbacks(training)]
     if training.ema_momentum is not None:
         found.append(AveragedWeights())
     found.append(log)
@@ -171,22 +172,34 @@ def _patient_callbacks(training: TrainingConfig, monitor: Monitor) -> list[keras
     return found
 
 
-def _own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+def own_callbacks(training: TrainingConfig, task: Task | None = None) -> list[keras.callbacks.Callback]:
+    """Make the callbacks of `training.callbacks`.
+
+    Args:
+        training: The `training` section.
+        task: What is predicted, to check that they monitor what is logged; None checks nothing.
+
+    Raises:
+        ConfigError: If one cannot be imported or made, or monitors what training does not log.
+    """
     found = []
     for number, entry in enumerate(training.callbacks):
         place = f"training.callbacks.{number}"
         kind = load_object(entry.use, f"{place}.use", "class")
         try:
             made = kind(**entry.options)
-        except TypeError as error:
+        except Exception as error:  # whatever the user's code raises is the user's to know
             raise ConfigError(
                 f"`{place}.options` must be arguments of {entry.use}. Received: "
-                f"{', '.join(entry.options) or 'none'} ({error})"
+                f"{', '.join(entry.options) or 'none'} ({type(error).__name__}: {error})"
             ) from error
         if not isinstance(made, keras.callbacks.Callback):
             raise ConfigError(
                 f"`{place}.use` must name a subclass of keras.callbacks.Callback. Received: {entry.use}"
             )
+        monitored = getattr(made, "monitor", None)
+        if task is not None and isinstance(monitored, str) and monitored != "learning_rate":
+            resolve_monitor(monitored, task, f"{place}.options.monitor")
         found.append(made)
     return found
 

@@ -278,3 +278,13 @@ def test_a_password_in_the_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"`metadata.url` must not hold the password") as caught:
         compiled(tmp_path, metadata={"url": "mysql://user:hidden@db/mlmd"})
     assert "hidden" not in caught.value.message
+
+
+def test_own_code_is_tried_before_a_pipeline_is_written(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    told: list[str] = []
+    overrides = ("training.loss.kind=custom", "training.loss.use=nowhere:nothing")
+    with pytest.raises(ConfigError, match="No module named 'nowhere'"):
+        compile_pipeline(tmp_path / "demo.yaml", tmp_path / "pipeline.yaml", overrides, told.append)
+    assert told == ["trying your own code on a few made-up rows (imports TensorFlow): nowhere:nothing"]
+    assert not (tmp_path / "pipeline.yaml").exists()
