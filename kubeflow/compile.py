@@ -57,8 +57,8 @@ def compile_pipeline(
         tell: Told what takes a while.
 
     Raises:
-        ConfigError: If the config or own code is wrong, does not suit data that are on this machine, or the pipeline
-            breaks a rule of the backend.
+        ConfigError: If the config or own code is wrong or does not suit data that are on this machine, or
+            the pipeline breaks a rule of the backend.
         EnvironmentProblem: If a large config cannot be stored at `kubeflow.config_uri`.
     """
     bundle = make_bundle(config_path, overrides)
