@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from headrace.serving.manifest import CHECKS
+
 from .cli_options import LOCAL_PATH, overrides, with_debug
 
 __all__ = ["SERVING_COMMANDS"]
@@ -94,6 +96,13 @@ def _deploy_render(
 @click.option("--ignore-unknown", is_flag=True, help="Pass over columns that the model does not read.")
 @click.option("--batch-rows", default=1024, show_default=True, help="Most rows of a request.")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds for a request.")
+@click.option(
+    "--check-sums",
+    type=click.Choice(CHECKS),
+    default="present",
+    show_default=True,
+    help="What is asked of manifest.json: it must hold where there is one, must be there, or nothing.",
+)
 @click.option(
     "--ca", "authority", type=LOCAL_PATH, default="", help="PEM file: authority of the server's certificate."
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.data.errors import ConfigError
+from headrace.serving.manifest import CheckSums
 
 __all__ = ["PredictOptions", "predict_command", "predict_file"]
 
@@ -43,6 +44,7 @@ class PredictOptions:
         certificate: File of the client's certificate; empty for none.
         key: File of its key.
         allow_ops: Operators that a SavedModel may hold at the user's own risk, A,B.
+        check_sums: What is asked of the manifest.json of model and labels: present, require or off.
         digits: Decimal places of scores in JSON; None for all.
     """
 
@@ -61,6 +63,7 @@ class PredictOptions:
     certificate: str = ""
     key: str = ""
     allow_ops: str = ""
+    check_sums: CheckSums = "present"
     digits: int | None = None
 
 
@@ -190,6 +193,7 @@ def _client(options: PredictOptions) -> Any:
         "labels": options.labels or None,
         "threshold": options.threshold,
         "batch_rows": options.batch_rows,
+        "check_sums": options.check_sums,
     }
     files = (options.authority, options.certificate, options.key)
     allowed = [op.strip() for op in options.allow_ops.split(",") if op.strip()]

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from headrace.data.errors import EnvironmentProblem
 from headrace.data.section import canonical_json
-from headrace.data.sums import FileEntry, differences, told
+from headrace.data.sums import FileEntry
+from headrace.serving.manifest import MANIFEST, check_folder
 
 __all__ = [
     "MANIFEST",
@@ -20,8 +21,6 @@ __all__ = [
     "read_manifest",
     "sums_digest",
 ]
-
-MANIFEST = "manifest.json"
 
 Side = Literal["serving", "lite"]
 
@@ -91,11 +90,7 @@ def probe(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if manifest is None:
         raise EnvironmentProblem(f"a version folder must hold a readable {MANIFEST}. Received: {folder}")
-    wrong = differences(folder, manifest.files, leave_out={MANIFEST})
-    if wrong:
-        raise EnvironmentProblem(
-            f"every file must have the size and sum of the manifest. Received: {told(wrong)} ({folder})"
-        )
+    check_folder(folder)
     found = {entry.path for entry in manifest.files}
     if manifest.side == "serving" and "saved_model.pb" not in found:
         raise EnvironmentProblem(f"a SavedModel must have saved_model.pb. Received: none ({folder})")

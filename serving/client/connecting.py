@@ -6,7 +6,9 @@ from typing import Any, Protocol, Self
 
 from headrace.data.errors import ConfigError
 
+from ..manifest import MANIFEST, check_folder
 from .address import is_url, parse_url
+from .folders import version_folder
 from .predictions import Predictions
 from .requests import Progress
 
@@ -67,6 +69,8 @@ def connect(target: str | Path, **settings: Any) -> Client:
         from .lite_client import LiteClient
 
         return LiteClient(target, **settings)
+    if _holds(target, MANIFEST):
+        check_folder(version_folder(target, MANIFEST), settings.get("check_sums", "present"))
     raise ConfigError(
         "a bundle must be a folder with model.tflite or saved_model.pb, or hold versions of one, or a URL. "
         f"Received: {target}",

@@ -11,6 +11,7 @@ import numpy as np
 from headrace.data.errors import ConfigError
 
 from ..decision import decide
+from ..manifest import CheckSums, check_content
 from .csv_form import CsvForm
 from .predictions import Predictions
 
@@ -18,6 +19,7 @@ __all__ = ["Labelled", "Labels", "Threshold", "read_labels"]
 
 Array = np.ndarray[Any, Any]
 Threshold = float | Sequence[float] | None
+_EXTRA = "assets.extra"
 _TASKS = ("binary", "multiclass", "multilabel", "regression")
 _SUM_TOLERANCE = 1e-3
 """How far the scores of one row may be from 1 in sum, quantized models included."""
@@ -117,14 +119,18 @@ class Labelled:
         return self._labels.csv
 
 
-def read_labels(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def read_labels(
+    given: str | Path | Mapping[str, Any], check_sums: CheckSums = "present"
+) -> tuple[dict[str, Any], str]:
     """Return the content of labels.json and where it was found.
 
     Args:
         given: The content; the file; or a version folder of either side of a push, or of its model.
+        check_sums: What is asked of the manifest.json of a file's version.
 
     Raises:
         ConfigError: If there is none.
+        EnvironmentProblem: If the file is not as the manifest says.
     """
     if isinstance(given, Mapping):
         return _valid(dict(given), "labels="), "labels="
@@ -132,10 +138,14 @@ def read_labels(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], 
     if path.is_dir():
         numbers = [child for child in path.iterdir() if child.name.isdecimal()]
         folder = max(numbers, key=lambda child: int(child.name)) if numbers else path
-        places = (folder / "labels.json", folder / "assets.extra" / "labels.json")
+        places = (folder / "labels.json", folder / _EXTRA / "labels.json")
         path = next((place for place in places if place.is_file()), places[0])
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        file = path.absolute()
+        folder = file.parent.parent if file.parent.name == _EXTRA else file.parent
+        check_content(folder, file.relative_to(folder).as_posix(), content, check_sums)
+        found = json.loads(content)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"labels must be a labels.json. Received: {path} ({reason})") from error

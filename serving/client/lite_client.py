@@ -10,6 +10,7 @@ import numpy as np
 
 from ..columns import InvalidRow
 from ..lite import LiteModel
+from ..manifest import CheckSums, check_folder
 from .folders import version_folder
 from .labels import Labelled, Labels, Threshold, read_labels
 from .predictions import Predictions
@@ -30,9 +31,12 @@ class LiteClient(Labelled):
         threshold: Goes before the one in the labels.
         threads: Threads of one call, >= 1.
         batch_rows: Rows that are worked on at once, >= 1.
+        check_sums: What is asked of the bundle's manifest.json: `present`: where there is one, every file
+            must be as it says; `require`: there must be one; `off`: nothing.
 
     Raises:
         ConfigError: If there is no bundle, or it cannot be read.
+        EnvironmentProblem: If a file is not as the manifest says.
 
     Example:
         client = LiteClient("push/lite/flights")
@@ -47,11 +51,15 @@ class LiteClient(Labelled):
         threshold: Threshold = None,
         threads: int = 1,
         batch_rows: int = 1024,
+        check_sums: CheckSums = "present",
     ) -> None:
         folder = version_folder(path, "model.tflite")
+        check_folder(folder, check_sums)
         self.version = int(folder.name) if folder.name.isdecimal() else None
         self._model = LiteModel.load(folder, threads)
-        found, source = (self._model.label, "labels.json") if labels is None else read_labels(labels)
+        found, source = self._model.label, "labels.json"
+        if labels is not None:
+            found, source = read_labels(labels, check_sums)
         self._labels = Labels(found, source, threshold)
         self._options = RowOptions(batch_rows)
         self._lock = threading.Lock()

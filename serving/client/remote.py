@@ -12,6 +12,7 @@ import numpy as np
 from headrace.data.errors import ConfigError
 
 from ..columns import InvalidRow
+from ..manifest import CheckSums
 from .address import Address, parse_url
 from .failures import Code, RequestFailed, of_rows
 from .labels import Labelled, Labels, Threshold, read_labels
@@ -55,6 +56,7 @@ class RemoteSettings(TypedDict, total=False):
     batch_rows: int
     batch_bytes: int
     images: Collection[str]
+    check_sums: CheckSums
 
 
 def _may_be_stale(error: RequestFailed | InvalidRow) -> bool:
@@ -80,6 +82,7 @@ class _Remote(Labelled):
         batch_rows: int = 1024,
         batch_bytes: int = 16 << 20,
         images: Collection[str] = (),
+        check_sums: CheckSums = "present",
     ) -> None:
         if timeout_s <= 0:
             raise ConfigError(f"`timeout_s` must be > 0. Received: {timeout_s}")
@@ -93,7 +96,7 @@ class _Remote(Labelled):
         self._signature_name = signature
         self._tls = tls
         self._options = RowOptions(batch_rows, batch_bytes, tuple(images))
-        found, source = (None, "") if labels is None else read_labels(labels)
+        found, source = (None, "") if labels is None else read_labels(labels, check_sums)
         self._labels = Labels(found, source, threshold)
         self._known: ModelSignature | None = None
 
@@ -138,6 +141,8 @@ class RemoteClient(_Remote, ABC):
         batch_rows: Most rows of one request, >= 1.
         batch_bytes: Most bytes of tensors of one request that has more than one row.
         images: Columns of pictures whose texts are paths (paths as `pathlib.Path` always are).
+        check_sums: What is asked of the manifest.json of the version that holds the labels: `present`: where
+            there is one, the file must be as it says; `require`: there must be one; `off`: nothing.
 
     Raises:
         ConfigError: If the URL, a number or a file is not valid.

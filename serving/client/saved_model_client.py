@@ -8,6 +8,7 @@ from typing import Any, Self
 from headrace.data.errors import ConfigError
 
 from ..columns import InvalidRow
+from ..manifest import CheckSums, check_folder
 from .folders import version_folder
 from .labels import Labelled, Labels, Threshold, read_labels
 from .predictions import Predictions
@@ -29,9 +30,12 @@ class SavedModelClient(Labelled):
         threshold: Goes before the one in the labels.
         batch_rows: Rows that are worked on at once, >= 1.
         allow_ops: Operators to let pass that a model must not hold, at one's own risk (docs/security.md).
+        check_sums: What is asked of the version's manifest.json: `present`: where there is one, every file
+            must be as it says; `require`: there must be one; `off`: nothing.
 
     Raises:
         ConfigError: If there is no model, or it lacks the signature.
+        EnvironmentProblem: If a file is not as the manifest says.
         ForbiddenOps: If it holds operators that could leave its folder, and are not allowed.
 
     Example:
@@ -48,14 +52,16 @@ class SavedModelClient(Labelled):
         threshold: Threshold = None,
         batch_rows: int = 1024,
         allow_ops: Collection[str] = (),
+        check_sums: CheckSums = "present",
     ) -> None:
         from ..session import SessionModel
 
         folder = version_folder(path, "saved_model.pb")
+        check_folder(folder, check_sums)
         own = folder / "assets.extra" / "labels.json"
         found, source = (None, "")
         if labels is not None or own.is_file():
-            found, source = read_labels(own if labels is None else labels)
+            found, source = read_labels(own if labels is None else labels, check_sums)
         self.version = int(folder.name) if folder.name.isdecimal() else None
         self._labels = Labels(found, source, threshold)
         self._options = RowOptions(batch_rows)

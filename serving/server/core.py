@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from headrace.serving.manifest import CheckSums
+
 from . import inference
 from .admission import Admission
 from .batching import Batcher, Limits
@@ -39,7 +41,7 @@ class Settings:
         intra_op_threads: Threads within an operator, >= 1; 0 lets TensorFlow choose.
         inter_op_threads: Operators that run at once, >= 1; 0 lets TensorFlow choose.
         allow_ops: Operators that a model must not hold, and are allowed all the same.
-        check_sums: Whether files are compared with the manifest, where there is one.
+        check_sums: What is asked of a version's manifest.json.
         check_method_name: Whether a signature answers only the API that its method name says.
         labels_for_unavailable: Whether a new label may name a version that is not loaded yet.
         warmup_iterations: How often each warm-up request is run, >= 1.
@@ -55,7 +57,7 @@ class Settings:
     intra_op_threads: int = 1
     inter_op_threads: int = 1
     allow_ops: tuple[str, ...] = ()
-    check_sums: bool = True
+    check_sums: CheckSums = "present"
     check_method_name: bool = False
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1

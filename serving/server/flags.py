@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from headrace.data.errors import ConfigError
+from headrace.serving.manifest import CHECKS
 
 __all__ = ["FLAGS", "Flag", "FlagValues", "describe", "parse_flags"]
 
-Kind = Literal["bool", "int", "float", "str"]
+Kind = Literal["bool", "int", "float", "str", "sums"]
 
 _TRUE, _FALSE = ("true", "1", "t", "yes", "y"), ("false", "0", "f", "no", "n")
+_NEGATED = ("bool", "sums")
+_SUMS = {**dict.fromkeys(_TRUE, "present"), **dict.fromkeys(_FALSE, "off")}
+"""What release 0.1 said, where `--check_sums` was true or false."""
 _NO_DEVICE = "the session that runs here has no such setting"
 _NO_BATCHING = "requests that queue share a run where a model's rows are independent: --merge_requests"
 _NO_LITE = "a TF Lite model is served by `headrace.serving.client.LiteClient`"
@@ -89,7 +93,12 @@ FLAGS: tuple[Flag, ...] = (
     _own("request_log", "str", "", "Prefix of TFRecord files of PredictionLog."),
     _own("request_log_sampling_rate", "float", 0.01, "Share of requests in them, 0 to 1."),
     _own("allow_ops", "str", "", "Operators that are refused, and pass at your own risk: A,B; security.md."),
-    _own("check_sums", "bool", True, "Compare files with manifest.json where a version has one."),
+    _own(
+        "check_sums",
+        "sums",
+        "present",
+        "What is asked of manifest.json: present (it must hold, if any), require, off.",
+    ),
     _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
     _own(
         "merge_requests",
@@ -170,9 +179,9 @@ def parse_flags(arguments: Sequence[str]) -> FlagValues:
         name = spelled.replace("-", "_")
         negated = name.startswith("no") and name not in table and name[2:] in table
         flag = table.get(name[2:] if negated else name)
-        if flag is None or (negated and (flag.kind != "bool" or equals)):
+        if flag is None or (negated and (flag.kind not in _NEGATED or equals)):
             raise _unknown(spelled, list(table))
-        if not equals and flag.kind == "bool":
+        if not equals and (flag.kind == "bool" or negated):
             text = "false" if negated else "true"
         elif not equals:
             if not waiting:
@@ -210,11 +219,18 @@ def _value(flag: Flag, text: str) -> Any:
     if flag.kind == "str":
         return text
     try:
+        if flag.kind == "sums":
+            return text if text in CHECKS else _SUMS[text.lower()]
         if flag.kind == "bool":
             return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[text.lower()]
         return int(text) if flag.kind == "int" else float(text)
     except (KeyError, ValueError) as error:
-        wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}[flag.kind]
+        wanted = {
+            "sums": ", ".join(CHECKS),
+            "bool": "true or false",
+            "int": "a whole number",
+            "float": "a number",
+        }[flag.kind]
         raise ConfigError(f"`--{flag.name}` must be {wanted}. Received: {text}") from error
 
 

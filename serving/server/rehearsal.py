@@ -11,6 +11,8 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
+from headrace.serving.manifest import CheckSums
+
 from .errors import Code, ServingError
 
 __all__ = ["rehearse"]
@@ -19,7 +21,7 @@ _MODULE = "headrace.serving.server.rehearsal"
 _LONGEST_S = 600.0
 
 
-def rehearse(name: str, version: int, path: str, allow_ops: Collection[str], check_sums: bool) -> None:
+def rehearse(name: str, version: int, path: str, allow_ops: Collection[str], check_sums: CheckSums) -> None:
     """Load a version and let it answer, in a process of its own, and forget it again.
 
     Args:
@@ -27,7 +29,7 @@ def rehearse(name: str, version: int, path: str, allow_ops: Collection[str], che
         version: Its version.
         path: Folder of the version.
         allow_ops: Operators that touch files or run Python, and are allowed all the same.
-        check_sums: Whether files are compared with the manifest.
+        check_sums: What is asked of the version's manifest.json.
 
     Raises:
         ServingError: With the error of the load, or INTERNAL if it ended its process.

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from headrace.data.errors import EnvironmentProblem
+from headrace.serving.manifest import CheckSums, check_folder
 from headrace.serving.row_mark import read_row_mark
 from headrace.serving.session import ForbiddenOps, SessionModel, UnreadableModel
 
 from .errors import Code, ServingError
-from .integrity import check_manifest, fingerprint
+from .integrity import fingerprint
 from .tensors import DTYPES, dtype_name, from_proto
 
 __all__ = ["Argument", "Method", "Servable", "from_op_error", "load"]
@@ -179,7 +181,7 @@ def load(
     intra_op_threads: int = 1,
     inter_op_threads: int = 1,
     allow_ops: Collection[str] = (),
-    check_sums: bool = True,
+    check_sums: CheckSums = "present",
 ) -> Servable:
     """Load one version as the C++ server does, and only if its folder is whole and stays the same.
 
@@ -192,8 +194,10 @@ def load(
             Code.NOT_FOUND,
             f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}",
         )
-    if check_sums:
-        check_manifest(path)
+    try:
+        check_folder(path, check_sums)
+    except EnvironmentProblem as error:
+        raise ServingError(Code.DATA_LOSS, error.message) from error
     try:
         model = SessionModel.load(
             path,

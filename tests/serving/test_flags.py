@@ -78,6 +78,13 @@ def test_a_flag_of_upstream_is_known_with_its_default(name):
         ("--model_name=a=b", "model_name", "a=b"),
         ("--model_name=", "model_name", ""),
         ("--file_system_poll_wait_seconds=-1", "file_system_poll_wait_seconds", -1),
+        ("--check-sums=require", "check_sums", "require"),
+        ("--check_sums=off", "check_sums", "off"),
+        ("--check_sums=present", "check_sums", "present"),
+        # Of release 0.1:
+        ("--check_sums=true", "check_sums", "present"),
+        ("--check_sums=False", "check_sums", "off"),
+        ("--nocheck_sums", "check_sums", "off"),
     ],
 )
 def test_values_are_read_as_upstream_writes_them(argument, name, value):
@@ -100,6 +107,8 @@ def test_a_value_may_stand_apart_and_the_last_one_counts():
         (["--enable_batching=maybe"], "`--enable_batching` must be true or false. Received: maybe"),
         (["--model_name"], "`--model_name` must have a value. Received: none"),
         (["--modelname=x"], "a flag must be one that `headrace serve` knows. Received: --modelname"),
+        (["--check_sums=always"], "`--check_sums` must be require, present, off. Received: always"),
+        (["--nocheck_sums=off"], "a flag must be one that `headrace serve` knows. Received: --nocheck_sums"),
         (["--noport"], "a flag must be one that `headrace serve` knows. Received: --noport"),
     ],
 )

@@ -272,8 +272,14 @@ def test_files_that_are_not_what_the_manifest_says_are_refused(models, tmp_path)
         operated(str(tmp_path / "m"), "--max_num_load_retries=0"),
     ):
         pass
-    with operated(str(tmp_path / "m"), "--check_sums=false") as server:
+    with operated(str(tmp_path / "m"), "--check_sums=off") as server:
         assert answer(server.rest, "m") == 3.0
+    (tmp_path / "m" / "1" / "manifest.json").unlink()
+    with (
+        pytest.raises(EnvironmentProblem, match=r"a version must have a manifest\.json"),
+        operated(str(tmp_path / "m"), "--max_num_load_retries=0", "--check-sums", "require"),
+    ):
+        pass
 
 
 def test_the_command_from_start_to_end(models, tmp_path):
