@@ -232,7 +232,7 @@ def spoil_manifest(path: Path) -> None:
         (
             spoil_sums,
             Code.DATA_LOSS,
-            "size and sum of the manifest. Received: saved_model.pb",
+            "saved_model.pb is altered",
         ),
         (spoil_manifest, Code.DATA_LOSS, "a manifest must list files with size and sha256"),
     ],
