@@ -22,6 +22,7 @@ from .config import RunConfig
 from .graph import node as find_node
 from .leftovers import discard_unpublished
 from .metadata_failure import database_named
+from .metadata_file import check_database
 from .outcome import shown_path
 from .store import Store
 
@@ -70,9 +71,12 @@ def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True
         Exception: Whatever else the node raised.
     """
     store = Store.of(config)
+    if config.metadata.url is None:
+        # It may have gone, or filled up, since the node before.
+        check_database(store.database, run_id)
     _environment(config, store, node_id, run_id)
     pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
-    with database_named(config.metadata, run_id):
+    with database_named(config.metadata, run_id, store.database):
         return _launch(pipeline, pipeline_node, store, node_id)
 
 

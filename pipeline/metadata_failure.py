@@ -8,22 +8,31 @@ from urllib.parse import urlsplit
 from headrace.data.errors import EnvironmentProblem, HeadraceError
 
 from .cluster import MetadataConfig
+from .metadata_file import check_database, explain_database
 from .metadata_url import server_address
 
 __all__ = ["check_reachable", "database_named"]
 
 _CONNECT_S = 5.0
-_NOT_CONNECTED = ("mysql_real_connect failed", "PostgreSQL metadata source error: connection pointer")
+_NOT_CONNECTED = (
+    "mysql_real_connect failed", "PostgreSQL metadata source error: connection pointer",
+    "Cannot connect sqlite3 database", "Error when executing query", "MLMD database version",
+)  # fmt: skip
 _RULE = "`metadata.url` must name a database that answers for as long as a run goes on."
 
 
-def check_reachable(config: MetadataConfig) -> None:
+def check_reachable(config: MetadataConfig, database: str) -> None:
     """Make sure that something listens where the database should, before anything heavy starts.
+
+    Args:
+        config: The `metadata` section.
+        database: The SQLite file, where the section names no other; it is looked into.
 
     Raises:
         EnvironmentProblem: If not.
     """
     if config.url is None:
+        check_database(database)
         return
     reason = _unreachable(config.url)
     if reason is not None:
@@ -31,7 +40,7 @@ def check_reachable(config: MetadataConfig) -> None:
 
 
 @contextmanager
-def database_named(config: MetadataConfig, run_id: str) -> Iterator[None]:
+def database_named(config: MetadataConfig, run_id: str, database: str = "") -> Iterator[None]:
     """Turn what ML Metadata raises where its database fails into an error that names the database.
 
     ML Metadata's own messages are empty for a refused connection as for a wrong password, and name neither
@@ -40,6 +49,7 @@ def database_named(config: MetadataConfig, run_id: str) -> Iterator[None]:
     Args:
         config: The `metadata` section.
         run_id: Id of the run, for the hint.
+        database: The SQLite file, where the section names no other.
 
     Raises:
         EnvironmentProblem: Instead of an error of the database.
@@ -47,8 +57,10 @@ def database_named(config: MetadataConfig, run_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if config.url is None or not _is_of_database(error):
+        if not _is_of_database(error):
             raise
+        if config.url is None:
+            raise explain_database(database, _said(error), run_id) from error
         raise _explained(config.url, str(error), run_id) from error
 
 
@@ -84,6 +96,12 @@ def _is_of_database(error: BaseException) -> bool:
             return True
         chain = chain.__cause__ or chain.__context__
     return False
+
+
+def _said(error: BaseException) -> str:
+    """Return what everything in the chain of `error` says."""
+    before = error.__cause__ or error.__context__
+    return str(error) if before is None else f"{error}; {_said(before)}"
 
 
 def _never_connected(text: str) -> bool:

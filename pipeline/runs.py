@@ -127,7 +127,7 @@ def run(
     config = load_config(config_path, overrides)
     console = console or Console(stderr=True)
     check(config, config_folder(config_path), lambda text: console.print(text, highlight=False, markup=False))
-    check_reachable(config.metadata)
+    check_reachable(config.metadata, Store.of(config).database)
     prepare_folder(config.output.runs, "output.runs")
     prepare_folder(config.output.push, "output.push")
     run_id = run_id or new_run_id()

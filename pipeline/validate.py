@@ -7,6 +7,7 @@ from headrace.components.ingest.sample import Sample, check_sample
 from .check import check
 from .config import RunConfig, column_plan, config_folder, load_config
 from .metadata_failure import check_reachable
+from .store import Store
 
 __all__ = ["validate"]
 
@@ -33,7 +34,7 @@ def validate(
     """
     loaded = load_config(path, overrides)
     source = check(loaded, config_folder(path), tell)
-    check_reachable(loaded.metadata)
+    check_reachable(loaded.metadata, Store.of(loaded).database)
     plan = column_plan(loaded)
     sample = check_sample(source, loaded.data, plan)
     found = (
