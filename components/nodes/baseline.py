@@ -1,9 +1,12 @@
 """The baseline: the last pushed model whose content differs from the candidate's."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from tfx.dsl.components.common import resolver
+
+from headrace.components.sums import SUMS, compare
 
 __all__ = ["LastPushedModel"]
 
@@ -27,7 +30,7 @@ class LastPushedModel(resolver.ResolverStrategy):
         found: list[Any] = []
         for push in sorted(input_dict["pushed"], key=lambda item: item.id, reverse=True):
             model = models.get(push.get_int_custom_property("model_artifact_id"))
-            if model is not None and not _same_content(model, candidate):
+            if model is not None and not _same_content(model, candidate) and _is_whole(model):
                 found = [model]
                 break
         return {"candidate": candidate, "baseline": found, "pushed": []}
@@ -38,3 +41,9 @@ def _same_content(model: Any, candidates: Sequence[Any]) -> bool:
     return any(
         c.id == model.id or (digest and digest == c.get_string_custom_property("sha256")) for c in candidates
     )
+
+
+def _is_whole(model: Any) -> bool:
+    """Whether a model is as its node left it; one of before sums were recorded counts as such."""
+    text = model.get_string_custom_property(SUMS)
+    return not (text and compare(model.uri, text, os.environ.get("HEADRACE_STORE")))

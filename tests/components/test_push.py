@@ -200,6 +200,41 @@ def test_an_error_at_any_step_is_taken_back_at_once(
     assert push(tmp_path, "two").created
 
 
+def test_all_is_on_disk_before_the_first_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut must find nothing visible that is not whole: files with their content, and folders."""
+    events: list[tuple[str, int, int]] = []
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        events.append(("fsync", found.st_ino, found.st_size))
+        real_fsync(descriptor)
+
+    def rename(source: Any, target: Any) -> None:
+        real_rename(source, target)
+        events.append(("rename", os.stat(target).st_ino, 0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    large = {"variables/deep/large": b"x" * 100_000, "saved_model.pb": b"graph"}
+    sides = bundles() | {"serving": Bundle("float32", large)}
+    paths = push(tmp_path, bundles=sides).paths
+    renames = [index for index, (kind, _, _) in enumerate(events) if kind == "rename"]
+    before = {(ino, size) for _, ino, size in events[: renames[0]]}
+    for path in paths.values():
+        for entry in (path, *path.rglob("*")):
+            found = entry.stat()
+            if entry.is_file():  # with all that it holds
+                assert (found.st_ino, found.st_size) in before, entry
+            assert found.st_ino in {ino for ino, _ in before}, entry
+    # Each rename is on disk before the next: lite, then serving.
+    assert [events[index][1] for index in renames] == [paths[s].stat().st_ino for s in ("lite", "serving")]
+    for index, side in zip(renames, ("lite", "serving"), strict=True):
+        after = {ino for _, ino, _ in events[index + 1 : renames[1] if side == "lite" else None]}
+        parent = tmp_path / side / "m"
+        assert {folder.stat().st_ino for folder in (parent, parent.parent, tmp_path)} <= after
+
+
 def _push_many(root: Path, name: str) -> None:
     for number in range(5):
         push(root, f"{name}{number}")

@@ -1,9 +1,11 @@
 """A second run takes what did not change; a changed one runs from there on; versions only rise."""
 
+import hashlib
 import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def states(summary: dict[str, Any]) -> dict[str, str]:
     return {node["id"]: node["state"] for node in summary["nodes"]}
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def versions(project: Project, side: str) -> list[int]:
@@ -66,8 +72,6 @@ def test_a_training_edit_runs_from_the_trainer_on_and_meets_a_baseline(project: 
 
 
 def test_manifests_sum_up(project: Project) -> None:
-    import hashlib
-
     for manifest in (project.folder / "push").rglob("manifest.json"):
         listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
         entries = (
@@ -106,3 +110,25 @@ def test_an_interrupted_run_leaves_no_half_and_the_next_goes_on(project: Project
     assert project.pushed() == before
     again = project.run()
     assert again.exit_code == 0, again.stderr
+
+
+def test_one_flipped_byte_of_a_cached_model_is_made_again_and_never_pushed(project: Project) -> None:
+    models = list(
+        (project.folder / "runs/.store/artifacts/variants/variants").glob("*/tflite_int8/model.tflite")
+    )
+    for model in models:
+        content = bytearray(model.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        model.write_bytes(content)
+    altered = {digest(model) for model in models}
+    ran = project.run()
+    assert ran.exit_code == 0, ran.stderr
+    nodes = {node["id"]: node for node in project.summary(ran)["nodes"]}
+    found = {name: nodes[name]["state"] for name in ("trainer", "variants", "evaluation", "infra")}
+    assert found == {"trainer": "cached"} | dict.fromkeys(("variants", "evaluation", "infra"), "complete")
+    why = "made again, since in the cached result tflite_int8/model.tflite is altered"
+    assert nodes["variants"]["finding"].endswith(why)
+    assert why in ran.stderr
+    assert not altered & set(project.pushed().values())
+    again = states(project.summary(project.run()))
+    assert again["variants"] == again["infra"] == "cached"
