@@ -1,5 +1,6 @@
 """The driver before every node: inputs must be as their nodes left them, and a cached result worth taking."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -200,6 +201,5 @@ def _doubted(handle: Any, artifact_id: int) -> str:
 
 def _remove_note(path: str) -> None:
     """Remove the folder that TFX makes for the note of a driver, which this one does not write."""
-    folder = os.path.dirname(path)
-    if os.path.isdir(folder) and not os.listdir(folder):
-        os.rmdir(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(path))
