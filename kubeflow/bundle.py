@@ -9,10 +9,11 @@ from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.pipeline.config import RunConfig, override_config, parse_config, read_config
 from headrace.pipeline.packed import PackedConfig, pack
 
-__all__ = ["LARGEST_CONFIG_BYTES", "Bundle", "config_arguments", "make_bundle"]
+__all__ = ["LARGEST_CONFIG_BYTES", "Bundle", "Carried", "config_arguments", "make_bundle"]
 
-LARGEST_CONFIG_BYTES = 65536
-"""Linux takes 128 KiB an argument, and Kubeflow's launcher gets all arguments of a step in one of its own."""
+LARGEST_CONFIG_BYTES = 12_000
+"""Argo keeps a step's arguments about five times in the status of a run, which Kubernetes bounds to 1 MiB:
+what is over some 30 kB no longer compresses away there, and a run dies midway. A step has further arguments."""
 
 _ROOM_BYTES = 850_000
 """Of the largest file, what is left for the config, which stands in it once a step."""
@@ -66,8 +67,23 @@ def make_bundle(path: str | Path, overrides: tuple[str, ...] = ()) -> Bundle:
     return Bundle(config, PackedConfig(file.stem, raw, files), links)
 
 
-def config_arguments(bundle: Bundle, steps: int) -> tuple[list[str], str | None]:
-    """Return the arguments that give a step its config, and the text to put at `kubeflow.config_uri`, if any.
+@dataclass(frozen=True)
+class Carried:
+    """How the config gets to the steps.
+
+    Attributes:
+        arguments: What a step is given.
+        place: "" where that is all; else where `text` must be before a run: a URI, or a path below the root.
+        text: The packed config.
+    """
+
+    arguments: list[str]
+    place: str
+    text: str
+
+
+def config_arguments(bundle: Bundle, steps: int) -> Carried:
+    """Return how steps are given the config: as an argument, or where that is too large as a file.
 
     Args:
         bundle: The config.
@@ -75,20 +91,21 @@ def config_arguments(bundle: Bundle, steps: int) -> tuple[list[str], str | None]
 
     Raises:
         ConfigError: If the config is too large for an argument, or for one of each step together, and there
-            is no `kubeflow.config_uri`.
+            is neither a volume nor a `kubeflow.config_uri`.
     """
-    text, uri = pack(bundle.packed), bundle.config.kubeflow.config_uri
+    text, section = pack(bundle.packed), bundle.config.kubeflow
     limit = min(LARGEST_CONFIG_BYTES, _ROOM_BYTES // steps)
     if len(text) <= limit:
-        return [f"--config={text}"], None
-    if uri is None:
+        return Carried([f"--config={text}"], "", text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    place = section.config_uri or ("" if section.volume is None else f"config/{digest[:16]}.gz")
+    if not place:
         raise ConfigError(
             f"a config for {steps} steps must be at most {limit:,} bytes when packed. "
             f"Received: {len(text):,}",
-            "set kubeflow.config_uri to where it may be stored and read by the steps",
+            "set kubeflow.config_uri to where it may be stored and read by the steps, or kubeflow.volume",
         )
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return [f"--config={uri}", f"--config-sha256={digest}"], text
+    return Carried([f"--config={place}", f"--config-sha256={digest}"], place, text)
 
 
 def store_config(uri: str, text: str) -> None:

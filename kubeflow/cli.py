@@ -140,8 +140,8 @@ def _sent(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of what is sent."""
     for option in (
         click.option("--service-account", default=None, help="Of the pods; default: the config's."),
-        click.option("--experiment", default="headrace", show_default=True, help="Where runs are listed."),
-        click.option("--name", default=None, help="Name of the run; default: the pipeline's."),
+        click.option("--experiment", default=None, help="Where runs are listed; default: the config's."),
+        click.option("--name", default=None, help="Of the run; default: the config's, or the pipeline's."),
         click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A run parameter."),
         overrides,
         click.argument("source", metavar="PIPELINE.yaml|CONFIG", type=LOCAL_PATH),
@@ -160,10 +160,10 @@ def _submit(server: Callable[[], Any], source: str, **options: Any) -> None:
     with prepared(source, options["overrides"], options["params"], _tell) as sent:
         run_id = server().submit(
             sent.pipeline,
-            options["name"] or sent.name,
+            options["name"] or sent.wishes.run_name or sent.name,
             sent.parameters,
-            experiment=options["experiment"],
-            service_account=options["service_account"] or sent.service_account,
+            experiment=options["experiment"] or sent.wishes.experiment,
+            service_account=options["service_account"] or sent.wishes.service_account,
         )
     click.echo(run_id)
     click.echo(f"to watch it: {shlex.join(['headrace', 'kubeflow', 'status', run_id, *_access()])}", err=True)
@@ -182,13 +182,13 @@ def _schedule(server: Callable[[], Any], source: str, **options: Any) -> None:
     with prepared(source, options["overrides"], options["params"], _tell) as sent:
         schedule_id = server().schedule(
             sent.pipeline,
-            options["name"] or sent.name,
+            options["name"] or sent.wishes.run_name or sent.name,
             sent.parameters,
-            experiment=options["experiment"],
+            experiment=options["experiment"] or sent.wishes.experiment,
             cron=options["cron"],
             max_concurrency=options["max_concurrency"],
             catch_up=options["catch_up"],
-            service_account=options["service_account"] or sent.service_account,
+            service_account=options["service_account"] or sent.wishes.service_account,
         )
     click.echo(schedule_id)
 

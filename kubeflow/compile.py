@@ -2,18 +2,20 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kfp import compiler, dsl, kubernetes
 
 from headrace.components.team import HOST_VARIABLE, NUMBER_VARIABLE, SIZE_VARIABLE
+from headrace.data.errors import ConfigError
 
-from .bundle import Bundle, config_arguments, make_bundle, store_config
-from .lint import lint
+from .bundle import Bundle, Carried, config_arguments, make_bundle, store_config
+from .lint import find_secrets, lint
 from .plan import Parameter, Plan, StepPlan, make_plan
 from .presence import check_columns
+from .spec import Wishes
 
 __all__ = ["Compiled", "compile_pipeline"]
 
@@ -34,12 +36,14 @@ class Compiled:
         plan: What it asks the cluster for.
         bundle: The config that it carries.
         checked: Whether the data are on this machine, and their columns fit.
+        beside: File that must be put on the volume before a run: a config too large for arguments; or None.
     """
 
     path: Path
     plan: Plan
     bundle: Bundle
     checked: bool
+    beside: Path | None = None
 
 
 def compile_pipeline(
@@ -64,17 +68,35 @@ def compile_pipeline(
     bundle = make_bundle(config_path, overrides)
     plan = make_plan(bundle.config)
     checked = check_columns(config_path, overrides, tell)
-    arguments, stored = config_arguments(bundle, len(plan.steps) + 1)
-    if stored is not None and bundle.config.kubeflow.config_uri is not None:
-        store_config(bundle.config.kubeflow.config_uri, stored)
-    pipeline = dsl.pipeline(name=plan.name, description=f"headrace: {bundle.config.name}")(
-        _pipeline(plan, arguments)
-    )
+    if secrets := find_secrets(bundle.config):
+        raise ConfigError(f"a secret must not stand in the config. Received: one in {', '.join(secrets)}")
+    carried = config_arguments(bundle, len(plan.steps) + 1)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
+    beside = _put(carried, target)
+    if beside is not None:
+        bundle = replace(bundle, links={**bundle.links, carried.place: beside.resolve()})
+    pipeline = dsl.pipeline(name=plan.name, description=f"headrace: {bundle.config.name}")(
+        _pipeline(plan, carried.arguments)
+    )
     compiler.Compiler().compile(pipeline, str(target))
+    section = bundle.config.kubeflow
+    wishes = Wishes(section.service_account, section.experiment, section.run_name)
+    target.write_text(wishes.written_into(target.read_text(encoding="utf-8")), encoding="utf-8")
     lint(target)
-    return Compiled(target, plan, bundle, checked)
+    return Compiled(target, plan, bundle, checked, beside)
+
+
+def _put(carried: Carried, target: Path) -> Path | None:
+    """Store a config that is too large for arguments; return its file, if it is one beside the pipeline."""
+    if not carried.place:
+        return None
+    if "://" in carried.place:
+        store_config(carried.place, carried.text)
+        return None
+    beside = target.with_name(f"{target.stem}.config.gz")
+    beside.write_text(carried.text, encoding="utf-8")
+    return beside
 
 
 def _pipeline(plan: Plan, config: list[str]) -> Any:

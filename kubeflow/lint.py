@@ -9,13 +9,27 @@ from typing import Any
 import yaml
 
 from headrace.data.errors import ConfigError
+from headrace.data.section import marked_values
+from headrace.pipeline.config import RunConfig, parse_config
 
+from .bundle import LARGEST_CONFIG_BYTES
 from .spec import PipelineFile, load_pipeline
 
-__all__ = ["LARGEST_ARGUMENT_BYTES", "LARGEST_FILE_BYTES", "Problem", "find_problems", "lint"]
+__all__ = [
+    "LARGEST_ARGUMENT_BYTES",
+    "LARGEST_FILE_BYTES",
+    "LARGEST_STEP_BYTES",
+    "Problem",
+    "find_problems",
+    "find_secrets",
+    "lint",
+]
 
-LARGEST_ARGUMENT_BYTES = 66_000
-"""A packed config of 64 KiB and its option."""
+LARGEST_ARGUMENT_BYTES = LARGEST_CONFIG_BYTES + len("--config=")
+"""A packed config and its option."""
+LARGEST_STEP_BYTES = 28_000
+"""Arguments of a step together, of which Argo keeps several copies in the status of a run: these still
+compress away, 31 kB do not."""
 LARGEST_FILE_BYTES = 1_000_000
 """The compiled workflow is one object of Kubernetes, of which etcd takes 1.5 MiB."""
 LARGEST_PARAMETERS_BYTES = 10_000
@@ -30,7 +44,15 @@ _KNOWN = re.compile(
     r"|\{\{\$\.outputs\.output_file\}\}"
     r"|\{\{\$\.pipeline_(job|task)_(name|uuid|resource_name)\}\}"
 )
-_SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|credential|private_?key|api_?key|access_?key)")
+_SECRET_NAME = re.compile(
+    r"(?i)(password|passwd|passphrase|secret|token|credentials?|(api|access|private|secret)_?key)$"
+)
+"""What the name of a variable or option ends with that holds a secret: not `token_count` or `secret_name`."""
+_PASSWORD_NAME = re.compile(r"(?i)(password|passwd|passphrase)$")
+"""Of those names the ones whose text is a secret however short it is."""
+_LONG_ENOUGH = 8
+_STAND_IN = re.compile(r"[\[<].*[\]>]")
+"""No secret: the `[PADDING]` of an option `pad_token`."""
 _SECRET_VALUE = re.compile(
     r"://[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_\w{30,}|\bxox[abp]-\w{10,}"
@@ -228,6 +250,13 @@ def _executor(file: PipelineFile, label: str, executor: dict[str, Any]) -> Itera
             yield "placeholder", f"a placeholder must be one of Kubeflow's. Received: {text[:80]} ({label})"
         if "{{$}}" in text and text != "{{$}}":
             yield "placeholder", f"{{{{$}}}} must be an argument of its own. Received: {text[:80]} ({label})"
+    together = sum(len(text.encode()) for text in arguments)
+    if together > LARGEST_STEP_BYTES:
+        yield (
+            "size",
+            f"a step's arguments must be at most {LARGEST_STEP_BYTES:,} bytes. "
+            f"Received: {together:,} ({label})",
+        )
     yield from _references(file, label, arguments)
     yield from _secrets(label, container, arguments)
     yield from _paths(file, label, container, arguments)
@@ -249,21 +278,45 @@ def _references(file: PipelineFile, label: str, arguments: list[str]) -> Iterato
 def _secrets(label: str, container: dict[str, Any], arguments: list[str]) -> Iterator[tuple[str, str]]:
     for entry in container.get("env", []):
         name, value = str(entry.get("name")), str(entry.get("value", ""))
-        if value and (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value)):
+        if _is_secret(name, value):
             yield (
                 "secret",
                 f"a secret must come from a Secret, not stand in the clear. Received: {name} ({label})",
             )
     for text in arguments:
-        if _SECRET_VALUE.search(text):
+        packed = _packed(text)
+        if packed is None and _SECRET_VALUE.search(text):
             yield "secret", f"a secret must not stand in the clear. Received: an argument with one ({label})"
-        if (packed := _packed(text)) is not None:
-            for path, value in _strings(packed):
-                named = _SECRET_NAME.search(path.rpartition(".")[2]) and not path.startswith(
-                    "metadata.password_"
-                )
-                if value and (named or _SECRET_VALUE.search(value)):
-                    yield "secret", f"a secret must not stand in the config. Received: {path} ({label})"
+        if packed is not None:
+            try:
+                config = parse_config(packed)
+            except ConfigError as error:
+                yield "config", f"{error.message} ({label})"
+                continue
+            for path in find_secrets(config):
+                yield "secret", f"a secret must not stand in the config. Received: {path} ({label})"
+
+
+def find_secrets(config: RunConfig) -> list[str]:
+    """Return the keys of a config that hold a secret in the clear, of those that may hold one."""
+    return [path for path, value in marked_values(config) if _is_secret(_name_in(path), value)]
+
+
+def _name_in(path: str) -> str:
+    """Return the last part of a dotted path that is no number of a list."""
+    return next(part for part in reversed(path.split(".")) if not part.isdigit())
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Judge a text by what it looks like and by its name, which may stand before it as that of a flag."""
+    option, equals, given = value.partition("=")
+    if equals and option.startswith("--"):
+        name, value = option, given
+    if _SECRET_VALUE.search(value):
+        return True
+    if _PASSWORD_NAME.search(name):
+        return bool(value)
+    return bool(_SECRET_NAME.search(name) and len(value) >= _LONG_ENOUGH and not _STAND_IN.fullmatch(value))
 
 
 def _paths(

@@ -1,6 +1,7 @@
 """A compiled pipeline file: what Kubeflow's API server is given, and nothing beside it."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,30 @@ import yaml
 
 from headrace.data.errors import ConfigError
 
-__all__ = ["PipelineFile", "load_pipeline"]
+__all__ = ["PipelineFile", "Wishes", "load_pipeline"]
+
+
+_WISHES = "# headrace submits it with: "
+"""Starts the line of a pipeline file that tells its wishes: the format has no place for them."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a config says of how its pipeline is submitted; options of the command line go before it.
+
+    Attributes:
+        service_account: Kubernetes service account of a run's pods; None: Kubeflow's own.
+        experiment: Where runs are listed.
+        run_name: Name of a run; None: the pipeline's.
+    """
+
+    service_account: str | None = None
+    experiment: str = "headrace"
+    run_name: str | None = None
+
+    def written_into(self, text: str) -> str:
+        """Return the text of a pipeline file with these wishes."""
+        return f"{_WISHES}{json.dumps(asdict(self))}\n{text}"
 
 
 @dataclass(frozen=True)
@@ -18,10 +42,12 @@ class PipelineFile:
     Attributes:
         spec: The `PipelineSpec` as plain data.
         platform: Executor label -> what the Kubernetes platform knows of it.
+        wishes: How it is to be submitted.
     """
 
     spec: dict[str, Any]
     platform: dict[str, dict[str, Any]]
+    wishes: Wishes = Wishes()
 
     @property
     def name(self) -> str:
@@ -63,11 +89,8 @@ def load_pipeline(path: str | Path) -> PipelineFile:
     """
     try:
         # The C parser, where PyYAML has it, is ten times as fast on a file with long arguments.
-        documents = list(
-            yaml.load_all(
-                Path(path).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            )
-        )
+        text = Path(path).read_text(encoding="utf-8")
+        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"a pipeline must be a readable file. Received: {path} ({error})") from error
     except yaml.YAMLError as error:
@@ -83,4 +106,16 @@ def load_pipeline(path: str | Path) -> PipelineFile:
     for document in documents[1:]:
         kubernetes = (document or {}).get("platforms", {}).get("kubernetes", {})
         platform |= kubernetes.get("deploymentSpec", {}).get("executors", {})
-    return PipelineFile(documents[0], platform)
+    return PipelineFile(documents[0], platform, _read_wishes(text, path))
+
+
+def _read_wishes(text: str, path: str | Path) -> Wishes:
+    line = next((line for line in text.splitlines() if line.startswith(_WISHES)), None)
+    if line is None:
+        return Wishes()
+    try:
+        return Wishes(**json.loads(line.removeprefix(_WISHES)))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"what a pipeline is submitted with must be what compile wrote. Received: {line[:200]} ({path})"
+        ) from error

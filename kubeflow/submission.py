@@ -5,14 +5,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.data.errors import ConfigError
 
 from .lint import LARGEST_PARAMETERS_BYTES, lint
 from .rehearsal import is_pipeline, parsed_parameters
 from .resolve import checked_parameters
-from .spec import load_pipeline
+from .spec import Wishes, load_pipeline
+
+if TYPE_CHECKING:
+    from .compile import Compiled
 
 __all__ = ["Submission", "prepared"]
 
@@ -25,13 +28,13 @@ class Submission:
         pipeline: The compiled file.
         name: Name of the pipeline.
         parameters: Values that were given; the others keep the defaults in the file.
-        service_account: That the config names; None for a compiled file.
+        wishes: What the config says of how it is submitted.
     """
 
     pipeline: Path
     name: str
     parameters: dict[str, Any]
-    service_account: str | None
+    wishes: Wishes
 
 
 @contextlib.contextmanager
@@ -47,12 +50,13 @@ def prepared(
         ConfigError: If source or parameters are wrong; nothing was sent.
     """
     with tempfile.TemporaryDirectory(prefix="headrace-submit-") as folder:
-        pipeline, service_account = Path(source), None
+        pipeline = Path(source)
         if not is_pipeline(pipeline):
             from .compile import compile_pipeline
 
             made = compile_pipeline(source, Path(folder, "pipeline.yaml"), overrides, tell)
-            pipeline, service_account = made.path, made.bundle.config.kubeflow.service_account
+            pipeline = made.path
+            _check_whole(made, source)
         elif overrides:
             raise ConfigError(
                 f"`--set` goes with a config; `--param` with a pipeline. Received: {overrides[0]}"
@@ -66,4 +70,15 @@ def prepared(
             raise ConfigError(
                 f"all parameters together may be {LARGEST_PARAMETERS_BYTES:,} bytes. Received: {size:,}"
             )
-        yield Submission(pipeline, file.name, values, service_account)
+        yield Submission(pipeline, file.name, values, file.wishes)
+
+
+def _check_whole(made: "Compiled", source: str) -> None:
+    """Refuse what would need a file on the volume that nobody has put there."""
+    if made.beside is not None:
+        raise ConfigError(
+            "a config that is too large for arguments must be on the volume before its run. "
+            f"Received: {source}",
+            f"headrace kubeflow compile {source} tells where it belongs; then submit the pipeline. Or set "
+            "kubeflow.config_uri",
+        )

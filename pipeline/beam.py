@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from headrace.data.local_path import RemoteFile
-from headrace.data.section import Section
+from headrace.data.section import MAY_HOLD_SECRET, Section
 
 __all__ = [
     "LOCAL_RUNNER", "BeamConfig", "DataflowBeam", "DirectBeam", "EngineConfig", "FlinkBeam", "PrismBeam",
@@ -50,7 +50,7 @@ class _Engine(Section):
         args: Further Beam pipeline options, such as `--experiments=NAME`; they win over those made here.
     """
 
-    args: tuple[Annotated[str, Field(pattern=r"^--\w")], ...] = ()
+    args: Annotated[tuple[Annotated[str, Field(pattern=r"^--\w")], ...], MAY_HOLD_SECRET] = ()
 
     @model_validator(mode="after")
     def _args_keep_the_runner(self) -> "_Engine":
@@ -95,8 +95,10 @@ class _Portable(_Engine):
     """
 
     environment: Literal["loopback", "process", "docker", "external"] = "loopback"
-    process_command: str | None = None
-    process_env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = Field(default_factory=dict)
+    process_command: Annotated[str | None, MAY_HOLD_SECRET] = None
+    process_env: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str], MAY_HOLD_SECRET] = (
+        Field(default_factory=dict)
+    )
     container_image: Annotated[str, Field(pattern=r"^[\w][\w./:@-]*$")] | None = None
     worker_address: _Endpoint | None = None
     workers: _Count = 1
@@ -157,7 +159,7 @@ class FlinkEngine(_Portable):
     version: Literal["1.19", "1.20", "2.0", "2.1", "2.2"] = "1.19"
     parallelism: _Count | None = None
     max_parallelism: _Count | None = None
-    job_server_jar: RemoteFile | None = None
+    job_server_jar: Annotated[RemoteFile | None, MAY_HOLD_SECRET] = None
     uber_jar: bool = False
 
     @model_validator(mode="after")
@@ -196,9 +198,9 @@ class SparkEngine(_Portable):
 
     runner: Literal["spark"]
     master: _SparkMaster = "local[2]"
-    job_server_jar: RemoteFile | None = None
+    job_server_jar: Annotated[RemoteFile | None, MAY_HOLD_SECRET] = None
     uber_jar: bool = False
-    rest_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    rest_url: Annotated[Annotated[str, Field(pattern=r"^https?://\S+$")] | None, MAY_HOLD_SECRET] = None
 
     @model_validator(mode="after")
     def _uber_jar_has_an_address(self) -> "SparkEngine":
@@ -300,7 +302,7 @@ class PrismEngine(_Engine):
     """
 
     runner: Literal["prism"]
-    location: RemoteFile | None = None
+    location: Annotated[RemoteFile | None, MAY_HOLD_SECRET] = None
     job_endpoint: _Endpoint | None = None
     log_level: Literal["debug", "info", "warn", "error"] = "warn"
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from headrace.data.local_path import LOCAL, LocalPath
-from headrace.data.section import Section
+from headrace.data.section import MAY_HOLD_SECRET, Section
 
 from .graph import GRAPH
 
@@ -31,7 +31,9 @@ class MetadataConfig(Section):
         password_file: File that holds it instead, as a mounted secret does.
     """
 
-    url: Annotated[str, Field(pattern=r"^(mysql|postgresql)://[^/]+/[\w-]+(\?.*)?$")] | None = None
+    url: Annotated[
+        Annotated[str, Field(pattern=r"^(mysql|postgresql)://[^/]+/[\w-]+(\?.*)?$")] | None, MAY_HOLD_SECRET
+    ] = None
     password_env: _EnvName = "HEADRACE_METADATA_PASSWORD"
     password_file: LocalPath | None = None
 
@@ -142,7 +144,7 @@ class StepConfig(Section):
     gpu: GpuConfig | None = None
     node_selector: dict[str, str] | None = None
     tolerations: tuple[TolerationConfig, ...] | None = None
-    env: dict[_EnvName, str] | None = None
+    env: Annotated[dict[_EnvName, str] | None, MAY_HOLD_SECRET] = None
     secrets: dict[_EnvName, SecretKey] | None = None
     retries: Annotated[int, Field(ge=0, le=20)] | None = None
     backoff_s: Annotated[int, Field(ge=0, le=86400)] | None = None
@@ -180,9 +182,12 @@ class KubeflowConfig(Section):
         data: Where steps find the data; relative paths start at `root`. Default: `data/` and the last part of
             `data.path`; an absolute path stays as it is.
         config_uri: Where compile puts the config if it is too large for an argument; steps read it there.
+            null: compile writes it beside the pipeline, to be put on the volume.
         parameters: Dotted paths of the config that become parameters of a run, with the config's values as
             defaults.
         service_account: Kubernetes service account of a run's pods; null: Kubeflow's own.
+        experiment: Where runs are listed.
+        run_name: Name of a run, and of a schedule; null: the pipeline's.
         run_as_user: Numeric user of the processes; never root (0).
         run_as_group: Numeric group of the processes.
         pull_policy: When the image is pulled.
@@ -196,9 +201,11 @@ class KubeflowConfig(Section):
     volume: VolumeConfig | None = VolumeConfig(claim="headrace")
     root: _Path | None = None
     data: LocalPath | None = None
-    config_uri: str | None = None
+    config_uri: Annotated[str | None, MAY_HOLD_SECRET] = None
     parameters: tuple[str, ...] = ()
     service_account: _Name | None = None
+    experiment: Annotated[str, Field(min_length=1, max_length=256)] = "headrace"
+    run_name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     run_as_user: Annotated[int, Field(ge=1)] = 1000
     run_as_group: Annotated[int, Field(ge=1)] = 1000
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"

@@ -84,11 +84,12 @@ def load_any_config(
     """Return the config that a file, a packed text or a URI holds.
 
     Args:
-        source: Path of a YAML file, a packed config, or the URI of one.
+        source: Path of a YAML file, a packed config, or the URI of one; with `sha256` also the path of one
+            below `root`.
         overrides: "dotted.path=value" texts, the value in YAML.
         texts: Likewise, the value taken as it is.
         root: Absolute folder where relative paths start; of a file only those of the output.
-        sha256: Hash that the content of a URI must have.
+        sha256: Hash that the content of a URI or file must have.
 
     Raises:
         ConfigError: If it cannot be read or a value breaks a rule.
@@ -96,6 +97,8 @@ def load_any_config(
     """
     if "://" in source and not source.startswith(PREFIX):
         source = _fetch(source, sha256)
+    elif sha256 is not None and not source.startswith(PREFIX):
+        source = _read(Path(root or "", source), sha256)
     if not source.startswith(PREFIX):
         if texts:
             raise ConfigError(f"`--set-text` goes with a packed config. Received: {source}")
@@ -136,7 +139,24 @@ def _fetch(uri: str, sha256: str | None) -> str:
             body: bytes = stream.read()
     except (OSError, ImportError, ValueError) as error:
         raise EnvironmentProblem(f"the config must be readable. Received: {uri} ({error})") from error
+    return _checked(body, sha256, uri)
+
+
+def _read(path: Path, sha256: str) -> str:
+    """Read a packed config from the volume."""
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            "a config that is too large for arguments must be on the volume. "
+            f"Received: {error.strerror} ({path})",
+            "put the file there that `headrace kubeflow compile` wrote beside the pipeline",
+        ) from error
+    return _checked(body, sha256, str(path))
+
+
+def _checked(body: bytes, sha256: str | None, place: str) -> str:
     found = hashlib.sha256(body).hexdigest()
     if sha256 is not None and found != sha256:
-        raise ConfigError(f"the config at {uri} must have SHA-256 {sha256}. Received: {found}")
+        raise ConfigError(f"the config at {place} must have SHA-256 {sha256}. Received: {found}")
     return body.decode("utf-8")

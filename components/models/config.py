@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.data.local_path import RemoteFile
-from headrace.data.section import Section
+from headrace.data.section import MAY_HOLD_SECRET, Section
 
 __all__ = [
     "Activation",
@@ -195,7 +195,7 @@ class TransferConfig(FamilyConfig):
     family: Literal["transfer"]
     dropout: Share = 0.2
     backbone: Backbone = "MobileNetV2"
-    weights: Annotated[RemoteFile, Field(min_length=1)] = "imagenet"
+    weights: Annotated[RemoteFile, Field(min_length=1), MAY_HOLD_SECRET] = "imagenet"
     pool: Literal["average", "max"] = "average"
     fine_tune: FineTune | None = FineTune()
 
@@ -287,7 +287,7 @@ class CustomConfig(Section):
 
     family: Literal["custom"]
     function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    options: dict[str, object] = {}  # noqa: RUF012 - pydantic copies it
+    options: Annotated[dict[str, object], MAY_HOLD_SECRET] = {}  # noqa: RUF012 - pydantic copies it
 
 
 def _name_family(section: Any) -> Any:

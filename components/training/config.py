@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from headrace.data.section import Section
+from headrace.data.section import MAY_HOLD_SECRET, Section
 
 __all__ = [
     "Augment",
@@ -112,7 +112,7 @@ class Loss(Section):
     delta: Annotated[float, Field(gt=0)] | None = None
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
     use: ImportPath | None = None
-    options: dict[str, object] = Field(default_factory=dict)
+    options: Annotated[dict[str, object], MAY_HOLD_SECRET] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _options_belong(self) -> "Loss":
@@ -233,7 +233,7 @@ class UserCallback(Section):
     """
 
     use: ImportPath
-    options: dict[str, object] = Field(default_factory=dict)
+    options: Annotated[dict[str, object], MAY_HOLD_SECRET] = Field(default_factory=dict)
 
 
 class TrainingConfig(Section):

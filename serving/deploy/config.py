@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from headrace.data.local_path import LOCAL
-from headrace.data.section import Section
+from headrace.data.section import MAY_HOLD_SECRET, Section
 
 __all__ = [
     "OWN_LABELS",
@@ -131,7 +131,7 @@ class BucketModels(Section):
 
     kind: Literal["bucket"]
     uri: Annotated[str, Field(pattern=r"^(s3|gs)://[a-z0-9][a-z0-9._-]*[a-z0-9](/[\w.=-]+)*/?$")]
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$")] | None = None
+    endpoint: Annotated[Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$")] | None, MAY_HOLD_SECRET] = None
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     secret: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
     identity: dict[LabelKey, Text] = Field(default_factory=dict)
@@ -296,7 +296,9 @@ class DeployConfig(Section):
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = "serving"
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     pod_annotations: dict[LabelKey, Text] = Field(default_factory=dict)
-    arguments: tuple[Annotated[str, Field(pattern=r"^--[a-z][a-z0-9_]*(=[^\x00-\x1f]*)?$")], ...] = ()
+    arguments: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^--[a-z][a-z0-9_]*(=[^\x00-\x1f]*)?$")], ...], MAY_HOLD_SECRET
+    ] = ()
     replicas: ReplicasConfig = ReplicasConfig()
     resources: ResourcesConfig = ResourcesConfig()
     models: ModelsConfig = VolumeModels()

@@ -1,5 +1,6 @@
 """What is compiled is what Kubeflow takes, holds every option of the config, and nothing of this machine."""
 
+import hashlib
 import itertools
 import random
 import re
@@ -15,7 +16,9 @@ from headrace.data.errors import ConfigError
 from headrace.kubeflow.bundle import config_arguments, make_bundle
 from headrace.kubeflow.compile import compile_pipeline
 from headrace.kubeflow.lint import find_problems
-from headrace.kubeflow.spec import PipelineFile, load_pipeline
+from headrace.kubeflow.presence import step_config
+from headrace.kubeflow.spec import PipelineFile, Wishes, load_pipeline
+from headrace.kubeflow.submission import prepared
 from headrace.pipeline.beam import FlinkBeam
 from headrace.pipeline.config import load_config
 from headrace.pipeline.graph import GRAPH
@@ -230,30 +233,103 @@ def test_a_span_is_a_parameter_where_the_path_has_one(tmp_path: Path) -> None:
     assert found.parameters["span"] == {"defaultValue": "", "isOptional": True, "parameterType": "STRING"}
 
 
-def test_a_large_config_goes_by_uri_and_hash(tmp_path: Path) -> None:
+def noisy(folder: Path, size: int) -> None:
+    """Put a schema beside the config that does not compress: it is packed with it."""
+    (folder / "demo.schema.pbtxt").write_text("".join(random.Random(0).choices(string.printable, k=size)))
+
+
+def test_a_large_config_goes_to_a_uri_or_the_volume(tmp_path: Path) -> None:
     Project.make(tmp_path, rows=50)
-    # Text that gzip hardly shrinks.
-    noise = "".join(random.Random(0).choices(string.printable, k=90_000))
-    (tmp_path / "demo.schema.pbtxt").write_text(noise)
-    bundle = make_bundle(tmp_path / "demo.yaml")
-    with pytest.raises(ConfigError, match=r"for 4 steps must be at most 65,536 bytes when packed"):
-        config_arguments(bundle, 4)
+    assert config_arguments(make_bundle(tmp_path / "demo.yaml"), 17).place == ""
+    noisy(tmp_path, 12_000)
+    text = pack(make_bundle(tmp_path / "demo.yaml").packed)
+    assert 12_000 < len(text) < 20_000
+    carried = config_arguments(make_bundle(tmp_path / "demo.yaml"), 17)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert carried.arguments == [f"--config=config/{digest[:16]}.gz", f"--config-sha256={digest}"]
+    assert (carried.place, carried.text) == (f"config/{digest[:16]}.gz", text)
     uri = (tmp_path / "config.gz").as_uri()
-    bundle = make_bundle(tmp_path / "demo.yaml", (f"kubeflow.config_uri={uri}",))
-    arguments, stored = config_arguments(bundle, 4)
-    assert arguments[0] == f"--config={uri}"
-    assert re.fullmatch(r"--config-sha256=[0-9a-f]{64}", arguments[1])
-    assert stored is not None
+    carried = config_arguments(make_bundle(tmp_path / "demo.yaml", (f"kubeflow.config_uri={uri}",)), 17)
+    assert (carried.arguments[0], carried.place) == (f"--config={uri}", uri)
+    nowhere = make_bundle(tmp_path / "demo.yaml", ("kubeflow.volume=null", "kubeflow.root=/srv"))
+    with pytest.raises(ConfigError, match=r"for 17 steps must be at most 12,000 bytes when packed") as caught:
+        config_arguments(nowhere, 17)
+    assert "kubeflow.config_uri" in caught.value.hint
 
 
-def test_many_steps_leave_less_room_for_the_config(tmp_path: Path) -> None:
-    project = Project.make(tmp_path, rows=50)
-    noise = "".join(random.Random(0).choices(string.printable, k=40_000))
-    (tmp_path / "demo.schema.pbtxt").write_text(noise)
-    assert len(compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml").plan.steps) == len(GRAPH)
-    project.write_config({**CONFIG, "kubeflow": {"workers": {"trainer": 9}}})
-    with pytest.raises(ConfigError, match=r"a config for 25 steps must be at most 34,000 bytes when packed"):
-        compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml")
+def test_the_largest_config_of_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Project.make(tmp_path, rows=50)
+    bundle = make_bundle(tmp_path / "demo.yaml")
+    size = len(pack(bundle.packed))
+    monkeypatch.setattr("headrace.kubeflow.bundle.LARGEST_CONFIG_BYTES", size)
+    assert config_arguments(bundle, 17).place == ""
+    monkeypatch.setattr("headrace.kubeflow.bundle.LARGEST_CONFIG_BYTES", size - 1)
+    assert config_arguments(bundle, 17).place != ""
+    monkeypatch.setattr("headrace.kubeflow.bundle.LARGEST_CONFIG_BYTES", size)
+    assert config_arguments(bundle, 850_000 // (size - 1)).place != ""
+
+
+def test_a_config_on_the_volume_is_written_told_and_read(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    noisy(tmp_path, 12_000)
+    made = compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml")
+    assert made.beside == tmp_path / "p.config.gz"
+    (place,) = (place for place in made.bundle.needed if place.startswith("config/"))
+    assert made.bundle.needed[place] == tmp_path / "p.config.gz"
+    assert find_problems(made.path) == []
+    file, volume = load_pipeline(made.path), tmp_path / "volume"
+    (tmp_path / "volume").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"must be on the volume. Received: No such file .*config/\w+.gz"
+    ) as caught:
+        step_config(file, "exec-ingest", volume)
+    assert "wrote beside the pipeline" in caught.value.hint
+    (volume / place).parent.mkdir()
+    (volume / place).write_bytes((tmp_path / "p.config.gz").read_bytes())
+    assert step_config(file, "exec-ingest", volume).name == "demo"
+    (volume / place).write_text("gz:other")
+    with pytest.raises(ConfigError, match=r"must have SHA-256 \w{64}. Received: \w{64}"):
+        step_config(file, "exec-ingest", volume)
+
+
+def test_submit_refuses_what_needs_a_file_on_the_volume(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    noisy(tmp_path, 12_000)
+    with (
+        pytest.raises(
+            ConfigError, match=r"must be on the volume before its run. Received: .*demo.yaml"
+        ) as caught,
+        prepared(str(tmp_path / "demo.yaml"), (), ()),
+    ):
+        pass
+    assert "headrace kubeflow compile" in caught.value.hint
+
+
+def test_a_secret_in_the_config_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    overrides = ("kubeflow.defaults.env={DB_PASSWORD: hush}",)
+    with pytest.raises(ConfigError, match=r"Received: one in kubeflow.defaults.env.DB_PASSWORD"):
+        compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml", overrides)
+    assert not (tmp_path / "p.yaml").exists()
+
+
+def test_wishes_travel_in_the_file(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    overrides = tuple(
+        f"kubeflow.{text}"
+        for text in ("service_account=trainer", "experiment=Ein Versuch, né", "run_name=nightly")
+    )
+    made = compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml", overrides)
+    wishes = Wishes("trainer", "Ein Versuch, né", "nightly")
+    assert load_pipeline(made.path).wishes == wishes
+    with prepared(str(made.path), (), ()) as sent:
+        assert sent.wishes == wishes
+    plain = made.path.read_text().partition("\n")[2]
+    (tmp_path / "old.yaml").write_text(plain)
+    assert load_pipeline(tmp_path / "old.yaml").wishes == Wishes(None, "headrace", None)
+    (tmp_path / "old.yaml").write_text("# headrace submits it with: {]\n" + plain)
+    with pytest.raises(ConfigError, match="must be what compile wrote"):
+        load_pipeline(tmp_path / "old.yaml")
 
 
 @pytest.mark.parametrize(

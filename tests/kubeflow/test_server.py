@@ -82,6 +82,22 @@ def test_submit_compiles_a_config_and_takes_its_service_account(
     assert spec["root"]["inputDefinitions"]["parameters"]["training_epochs"]["defaultValue"] == 2.0
 
 
+def test_what_the_config_wishes_survives_compile_and_submit_of_the_file(
+    run: Run, pipeline: Path, state: State, tmp_path: Path
+) -> None:
+    overrides = ("kubeflow.experiment=nights", "kubeflow.run_name=nightly")
+    made = compile_pipeline(pipeline.parent / "demo.yaml", tmp_path / "p.yaml", overrides)
+    for options in ((), ("--name", "mine", "--experiment", "days", "--service-account", "other")):
+        assert run("submit", str(made.path), *options).exit_code == 0
+    first, second = state.runs["run-0"], state.runs["run-1"]
+    assert (first["display_name"], first["service_account"]) == ("nightly", "trainer")
+    assert (second["display_name"], second["service_account"]) == ("mine", "other")
+    assert [one["display_name"] for one in state.experiments] == ["nights", "days"]
+    assert run("schedule", str(made.path), "--cron", "30 3 * * *").exit_code == 0
+    assert state.schedules["schedule-0"]["display_name"] == "nightly"
+    assert state.schedules["schedule-0"]["service_account"] == "trainer"
+
+
 def test_an_experiment_is_made_once(run: Run, pipeline: Path, state: State) -> None:
     for _ in range(2):
         assert run("submit", str(pipeline)).exit_code == 0
