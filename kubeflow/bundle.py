@@ -13,7 +13,7 @@ __all__ = ["LARGEST_CONFIG_BYTES", "Bundle", "Carried", "config_arguments", "mak
 
 LARGEST_CONFIG_BYTES = 12_000
 """Argo keeps a step's arguments about five times in the status of a run, which Kubernetes bounds to 1 MiB:
-what is over some 30 kB no longer compresses away there, and a run dies midway. A step has further arguments."""
+what is over some 30 kB no longer compresses away there, and a run dies midway. A step has more arguments."""
 
 _ROOM_BYTES = 850_000
 """Of the largest file, what is left for the config, which stands in it once a step."""

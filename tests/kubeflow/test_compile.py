@@ -280,7 +280,7 @@ def test_a_config_on_the_volume_is_written_told_and_read(tmp_path: Path) -> None
     file, volume = load_pipeline(made.path), tmp_path / "volume"
     (tmp_path / "volume").mkdir()
     with pytest.raises(
-        ConfigError, match=r"must be on the volume. Received: No such file .*config/\w+.gz"
+        ConfigError, match=r"be on the volume. Received: No such file .*config/\w+.gz"
     ) as caught:
         step_config(file, "exec-ingest", volume)
     assert "wrote beside the pipeline" in caught.value.hint
@@ -296,9 +296,7 @@ def test_submit_refuses_what_needs_a_file_on_the_volume(tmp_path: Path) -> None:
     Project.make(tmp_path, rows=50)
     noisy(tmp_path, 12_000)
     with (
-        pytest.raises(
-            ConfigError, match=r"must be on the volume before its run. Received: .*demo.yaml"
-        ) as caught,
+        pytest.raises(ConfigError, match=r"be on the volume before its run. Received: .*demo.yaml") as caught,
         prepared(str(tmp_path / "demo.yaml"), (), ()),
     ):
         pass
@@ -315,10 +313,8 @@ def test_a_secret_in_the_config_is_refused_before_anything_is_written(tmp_path: 
 
 def test_wishes_travel_in_the_file(tmp_path: Path) -> None:
     Project.make(tmp_path, rows=50)
-    overrides = tuple(
-        f"kubeflow.{text}"
-        for text in ("service_account=trainer", "experiment=Ein Versuch, né", "run_name=nightly")
-    )
+    wished = ("service_account=trainer", "experiment=Ein Versuch, né", "run_name=nightly")
+    overrides = tuple(f"kubeflow.{text}" for text in wished)
     made = compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml", overrides)
     wishes = Wishes("trainer", "Ein Versuch, né", "nightly")
     assert load_pipeline(made.path).wishes == wishes
