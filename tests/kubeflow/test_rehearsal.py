@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from headrace.kubeflow.rehearsal import Rehearsal, rehearse
-from headrace.kubeflow.simulate import Watcher
-from tests.e2e.project import CONFIG, Project, Ran
+from headrace.kubeflow.simulate import StepRun, Watcher
+from tests.e2e.project import CONFIG, Project, Ran, snapshot
 
 NODES_OUTSIDE_CACHE = {"data_verdict", "baseline", "verdict", "push"}
 
@@ -87,6 +87,19 @@ class Killer(Watcher):
     def started(self, name: str, number: int, pid: int) -> None:
         if name == self.name and number == 1:
             os.kill(pid, signal.SIGKILL)
+
+
+class Spoiler(Watcher):
+    """Appends a byte to every int8 model once a step has ended."""
+
+    def __init__(self, name: str, volume: Path) -> None:
+        self.name, self.volume = name, volume
+
+    def ended(self, step: StepRun) -> None:
+        if step.name == self.name:
+            for model in self.volume.rglob("variants/*/tflite_int8/model.tflite"):
+                with model.open("ab") as stream:
+                    stream.write(b"x")
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +196,21 @@ class TestWholeRun:
         summary = summary_of(done)
         assert summary["verdict"] == "rejected"
         assert "rejected the model" in summary["error"]["message"]
+
+    def test_what_is_altered_between_two_steps_is_refused_by_name(
+        self, local: tuple[Project, Ran], simulated: Rehearsal
+    ) -> None:
+        project, _ = local
+        volume = project.folder / "v"
+        before = snapshot(volume / "push")
+        done = rehearse(project.folder / "demo.yaml", volume, watcher=Spoiler("variants", volume))
+        steps = {step.name: step.state for step in done.simulation.steps}
+        assert (steps["variants"], steps["evaluation"], steps["push"]) == ("SUCCEEDED", "FAILED", "SKIPPED")
+        error = summary_of(done)["error"]
+        assert (
+            "must be as its node left it. Received: tflite_int8/model.tflite is altered" in error["message"]
+        )
+        assert snapshot(volume / "push") == before
 
 
 @pytest.mark.e2e
