@@ -70,6 +70,7 @@ def build_evidence(config: RunConfig, outcomes: Sequence[NodeOutcome], command: 
     files = {
         "ingest": ("ingest", "examples", "ingest.json"),
         "anomalies": ("validation", "gates", "anomalies.json"),
+        "skew": ("validation", "gates", "skew.json"),
         "evaluation": ("evaluation", "evaluation", "evaluation.json"),
         "mistakes": ("evaluation", "evaluation", "mistakes.json"),
         "infra": ("infra", "infra", "infra.json"),

@@ -1,4 +1,4 @@
-"""The `validation` node: anomalies against the schema, train/eval skew, and the data gates."""
+"""The `validation` node: anomalies against the schema, skew between splits, and the data gates."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from headrace.components.gates.state import Bound, Gate, write_gates
 from headrace.components.node import NodeContext, NodeResult
 from headrace.data.config import DataConfig
 
+from .distributions import read_distributions
 from .explain import AnomalyRow, explain
 from .schema import SCHEMA_FILE
 from .schema_file import Origin, note_rejection, parse_schema, read_origin
+from .skew import Distance, judge_skew, measure_skew, skew_rows
 from .statistics import read_statistics
 
-__all__ = ["ANOMALIES_FILE", "judge_data", "judge_pictures", "measure_skew", "run"]
+__all__ = ["ANOMALIES_FILE", "judge_data", "judge_pictures", "run"]
 
 ANOMALIES_FILE = "SchemaDiff.pb"
 
 _MOST_NAMED = 10
-
-Severity = Literal["error", "warning"]
 
 
 def run(ctx: NodeContext) -> NodeResult:
@@ -49,16 +48,15 @@ def run(ctx: NodeContext) -> NodeResult:
         )
         for name in origin.added
     ]
+    distances = measure_skew(read_distributions(Path(ctx.input("statistics"))))
     max_skew: float | None = ctx.config["validation.max_skew"]
-    distances = measure_skew(statistics["train"], statistics["eval"], schema)
-    severity: Severity = "error" if ctx.config["validation.skew_is_error"] else "warning"
-    skewed = _skew_rows(distances, max_skew, severity)
+    error = bool(ctx.config["validation.skew_is_error"])
     gates = judge_data(rows, list(statistics), origin) + judge_pictures(
         ingest, DataConfig.model_validate(ctx.config["data"]).max_corrupt_share
     )
     if max_skew is not None:
-        gates.append(_judge_skew(distances, max_skew, severity))
-    rows += skewed
+        gates += judge_skew(distances, list(statistics), max_skew, error=error)
+        rows += skew_rows(distances, max_skew, error=error)
     _write(Path(ctx.outputs["gates"]), rows, distances, origin, gates)
     if origin.path is not None and any(g.state == "FAIL" and g.metric == "anomalies" for g in gates):
         note_rejection(origin.path)
@@ -125,76 +123,6 @@ def judge_pictures(ingest: Mapping[str, Any], most: float) -> list[Gate]:
     return [Gate("data", "corrupt_share", state, reason, None, None, bound, value)]
 
 
-def measure_skew(train: Any, held_out: Any, schema: Any) -> list[dict[str, Any]]:
-    """Measure how far the distributions of two splits are apart.
-
-    Args:
-        train: `DatasetFeatureStatisticsList` of the training split.
-        held_out: Same of the other split.
-        schema: `Schema` proto; its own comparators are ignored, and so are columns of pictures.
-
-    Returns:
-        `{feature, measure, value}`, the largest first: "l_infinity" (largest difference of a category's
-        share) for strings, "jensen_shannon" (base 2, over TFDV's histograms) for numbers; in [0, 1].
-    """
-    asked = schema_pb2.Schema()
-    asked.CopyFrom(schema)
-    for feature in asked.feature:
-        feature.ClearField("drift_comparator")
-        feature.ClearField("skew_comparator")
-        if feature.HasField("image_domain"):
-            continue  # bytes of files have no distribution
-        # A bound that every distance exceeds or meets makes TFDV report the distance.
-        measure = "infinity_norm" if feature.type == schema_pb2.BYTES else "jensen_shannon_divergence"
-        getattr(feature.skew_comparator, measure).threshold = 0.0
-    found = tfdv.validate_statistics(train, asked, serving_statistics=held_out)
-    distances = []
-    for info in found.drift_skew_info:
-        for measured in info.skew_measurements:
-            name = {1: "l_infinity", 2: "jensen_shannon"}.get(measured.type, str(measured.type))
-            distances.append(
-                {"feature": ".".join(info.path.step), "measure": name, "value": float(measured.value)}
-            )
-    return sorted(distances, key=lambda entry: (-entry["value"], entry["feature"]))
-
-
-def _judge_skew(distances: Sequence[Mapping[str, Any]], most: float, severity: Severity) -> Gate:
-    """Judge the largest distance between train and eval."""
-    bound, keys = Bound("<=", most), {"split": "eval"}
-    if not distances:
-        return Gate("data", "skew", "FAIL", "no distance could be measured.", None, keys, bound)
-    worst = distances[0]
-    distance = f"{worst['value']:.4g} ({worst['measure']})"
-    place = f"{worst['feature']} differs most between train and eval, by {distance}"
-    if bound.holds(worst["value"]):
-        reason = f"{place}; at most {most:g} is allowed."
-        return Gate("data", "skew", "PASS", reason, None, keys, bound, worst["value"])
-    if severity == "warning":
-        reason = f"{place}, beyond {most:g}; a warning, since `validation.skew_is_error` is false."
-        # What is only warned of bounds nothing: a gate that passes holds the bound that it shows.
-        return Gate("data", "skew", "PASS", reason, None, keys, None, worst["value"])
-    reason = f"{place}; at most {most:g} is allowed."
-    return Gate("data", "skew", "FAIL", reason, None, keys, bound, worst["value"])
-
-
-def _skew_rows(
-    distances: Sequence[Mapping[str, Any]], most: float | None, severity: Severity
-) -> list[AnomalyRow]:
-    return [
-        AnomalyRow(
-            "eval",
-            entry["feature"],
-            f"same distribution as in train ({entry['measure']})",
-            severity,
-            f"<= {most:g}",
-            f"{entry['value']:.4g}",
-            None,
-        )
-        for entry in distances
-        if most is not None and entry["value"] > most
-    ]
-
-
 def _unused_columns(schema: Any, ingest: Mapping[str, Any]) -> set[str]:
     """Return the schema's columns that the config does not use and ingest therefore did not write."""
     columns = {entry["name"] for entry in ingest["columns"]}
@@ -204,14 +132,14 @@ def _unused_columns(schema: Any, ingest: Mapping[str, Any]) -> set[str]:
 def _write(
     folder: Path,
     rows: Sequence[AnomalyRow],
-    distances: Sequence[Mapping[str, Any]],
+    distances: Sequence[Distance],
     origin: Origin,
     gates: Sequence[Gate],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     documents = {
         "anomalies.json": [row.to_json() for row in rows],
-        "skew.json": list(distances),
+        "skew.json": [entry.to_json() for entry in distances],
         "schema_origin.json": origin.to_json(),
     }
     for name, document in documents.items():

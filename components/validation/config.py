@@ -16,9 +16,10 @@ class ValidationConfig(Section):
     Attributes:
         schema_path: TFMD schema in text form; relative to the config file's folder. By default
             `<config name>.schema.pbtxt` beside the config, inferred and written by the first run.
-        max_skew: Largest distance between train and eval: L-infinity for categories,
-            Jensen-Shannon divergence for numbers, in (0, 1]. None: not checked.
-        skew_is_error: Whether skew beyond `max_skew` stops the run (else it is a warning).
+        max_skew: Largest distance of eval and of test from train, on common bins: L-infinity for categories,
+            Jensen-Shannon divergence on train's deciles for numbers, in (0, 1]. In few rows it is raised
+            to what equal distributions are apart by chance. None: not checked.
+        skew_is_error: Whether skew beyond `max_skew` stops the run (else the gate is WARN).
     """
 
     schema_path: LocalPath | None = None

@@ -24,9 +24,20 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.errors import DataRejected
 
+from .distributions import (
+    DISTRIBUTION_FILE,
+    SAMPLE_ROWS,
+    Bins,
+    Distribution,
+    choose_bins,
+    count_values,
+    merge,
+    write_distribution,
+)
+
 __all__ = [
     "STATISTICS_FILE", "compute_statistics", "picture_schema", "read_record_batches", "read_statistics",
-    "run",
+    "run", "sampled_bins",
 ]  # fmt: skip
 
 STATISTICS_FILE = "FeatureStats.pb"
@@ -40,7 +51,7 @@ _TF_DECORATION = re.compile(r"\{\{.*?\}\}|\[Op:.*")
 
 
 def run(ctx: NodeContext) -> NodeResult:
-    """Write `Split-*/FeatureStats.pb` for every split of the examples.
+    """Write `Split-*/FeatureStats.pb` and `Split-*/distribution.json` for every split of the examples.
 
     Raises:
         DataRejected: If a shard is damaged, or rows that ingest wrote are not there any more.
@@ -74,12 +85,41 @@ def run(ctx: NodeContext) -> NodeResult:
 def _write_here(
     splits: Mapping[str, Sequence[Path]], folder: str, weight: str | None, pictures: Sequence[str]
 ) -> None:
+    bins = sampled_bins(splits, pictures)
     for done, (name, files) in enumerate(splits.items()):
         emit("statistics", text=f"{name.removeprefix('Split-')} split", done=done, total=len(splits))
-        statistics = compute_statistics(read_record_batches(files), weight, pictures)
+        counted = merge((), bins)
+        statistics = compute_statistics(
+            _counting(read_record_batches(files), bins, counted), weight, pictures
+        )
         target = Path(folder, name)
         target.mkdir(parents=True, exist_ok=True)
         (target / STATISTICS_FILE).write_bytes(statistics.SerializeToString(deterministic=True))
+        write_distribution(target / DISTRIBUTION_FILE, statistics.datasets[0].num_examples, counted)
+
+
+def sampled_bins(splits: Mapping[str, Sequence[Path]], pictures: Sequence[str]) -> dict[str, Bins]:
+    """Choose the common bins of all columns from the first rows of every file of each split.
+
+    Args:
+        splits: Folder name of a split -> its record files.
+        pictures: Columns of bytes, which have none.
+    """
+    samples = {}
+    for name, files in splits.items():
+        most = max(_STEP_ROWS, SAMPLE_ROWS // max(1, len(files)))
+        parts = (next(read_record_batches([path], most), None) for path in files)
+        samples[name.removeprefix("Split-")] = [part for part in parts if part is not None]
+    return choose_bins(samples, pictures)
+
+
+def _counting(
+    batches: Iterable[Any], bins: Mapping[str, Bins], counted: dict[str, Distribution]
+) -> Iterator[Any]:
+    """Yield the batches as they come, and count each into `counted`."""
+    for batch in batches:
+        counted.update(merge([counted, count_values(batch, bins)], bins))
+        yield batch
 
 
 def compute_statistics(

@@ -51,10 +51,10 @@ def build(summary: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     Args:
         summary: summary.json (docs/summary.schema.json).
         evidence: What else is known of the run, by key. As docs/artifacts.md describes them: `ingest`,
-            `anomalies`, `evaluation`, `infra`, `mistakes`, `history`, `monitoring`, `lr_finder`, `trials`,
-            `best` and `crossval`. Also `statistics` (`headrace.pipeline.report.statistics.compact`), `graph`
-            (`[{id, title, inputs: [ids]}]`), `lineage` (`[{node, artifact, type, uri, id}]`), `command`,
-            `versions` and `config_yaml`.
+            `anomalies`, `skew`, `evaluation`, `infra`, `mistakes`, `history`, `monitoring`, `lr_finder`,
+            `trials`, `best` and `crossval`. Also `statistics`
+            (`headrace.pipeline.report.statistics.compact`), `graph` (`[{id, title, inputs: [ids]}]`),
+            `lineage` (`[{node, artifact, type, uri, id}]`), `command`, `versions` and `config_yaml`.
             Any may be missing: its section is then left out.
 
     Returns:

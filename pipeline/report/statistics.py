@@ -1,21 +1,23 @@
 """TFDV statistics made small enough to print, read with protos only (no TensorFlow)."""
 
 import math
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-__all__ = ["compact", "compact_split", "skew"]
+from headrace.components.validation.distributions import Bins, Distribution, read_distributions
+
+from .numbers import short
+
+__all__ = ["compact", "compact_split"]
 
 _TOP_VALUES = 12
-_HISTOGRAM_BINS = 24
 
 
 def compact(stats_dir: str | Path) -> dict[str, Any]:
-    """Read `Split-*/FeatureStats.pb` under an ExampleStatistics artifact.
+    """Read `Split-*/FeatureStats.pb` and `distribution.json` under an ExampleStatistics artifact.
 
     Args:
         stats_dir: Folder of the artifact.
@@ -23,10 +25,11 @@ def compact(stats_dir: str | Path) -> dict[str, Any]:
     Returns:
         `{split: {rows, features: {name: F}}}`, train, eval and test first. F holds `type` ("number", "text"
         or "image"), `present` (rows with a value), `missing` (share of rows without one, in [0, 1]). Numbers
-        have `mean`, `std`, `min`, `median`, `max`, `zeros` and `histogram` (`{edges, counts}`); text has
-        `distinct`, `top` (`[[value, count]]`, most frequent first), `other` (count of all other values) and
-        `mean_length` (characters); images have `mean_bytes`, `min_bytes` and `max_bytes`. Where a row holds
-        several values, `lengths` is `{min, mean, max}` of their number. Without statistics: `{}`.
+        have `mean`, `std`, `min`, `median` (a sketch's, about 1 % of the rows off), `max` and `zeros`; text
+        has `distinct`, `top` (`[[value, count]]`, most frequent first), `other` (count of all other values)
+        and `mean_length` (characters); images have `mean_bytes`, `min_bytes` and `max_bytes`. Where a row
+        holds several values, `lengths` is `{min, mean, max}` of their number. `bins`, `[[name, count]]`, are
+        the same in every split (none in runs of 0.1). Without statistics: `{}`.
     """
     found = {}
     for file in sorted(Path(stats_dir).glob("Split-*/FeatureStats.pb")):
@@ -34,6 +37,9 @@ def compact(stats_dir: str | Path) -> dict[str, Any]:
         proto.ParseFromString(file.read_bytes())
         if proto.datasets:
             found[file.parent.name.removeprefix("Split-")] = compact_split(proto.datasets[0])
+    for split, (_, columns) in read_distributions(Path(stats_dir)).items():
+        for name in columns.keys() & found.get(split, {"features": {}})["features"].keys():
+            found[split]["features"][name]["bins"] = _drawn(columns[name])
     order = {"train": 0, "eval": 1, "test": 2}
     return dict(sorted(found.items(), key=lambda item: (order.get(item[0], 3), item[0])))
 
@@ -54,36 +60,23 @@ def compact_split(dataset: Any) -> dict[str, Any]:
     return {"rows": rows, "features": dict(sorted(features.items()))}
 
 
-def skew(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
-    """Measure how far apart two features of `compact_split` are.
+def _drawn(column: Distribution) -> list[list[Any]]:
+    """Return name and count of each bin that is drawn; of texts, the first ones of train."""
+    if column.bins.values is None:
+        return [[name, n] for name, n in zip(_number_names(column.bins), column.drawn, strict=True)]
+    return [[name, n] for name, n in zip(column.bins.values, column.counts, strict=False)][:_TOP_VALUES]
 
-    Numbers: Jensen-Shannon divergence (base 2) of the histograms. Text: largest difference of a value's share
-    among the values that either split lists (L-infinity).
 
-    Returns:
-        A number in [0, 1], or None where either side has no values.
-    """
-    if one.get("type") != other.get("type"):
-        return None
-    if one["type"] == "image":
-        return None
-    if one["type"] == "number":
-        return _divergence(one["histogram"], other["histogram"])
-    shares = [
-        {str(value): n / side["present"] for value, n in side["top"]}
-        for side in (one, other)
-        if side["present"]
+def _number_names(bins: Bins) -> list[str]:
+    """Return each bin in words, such as "below 3", "7" or "3 to 6" of whole numbers, "9 or more"."""
+    if not bins.drawn:
+        return ["any number"]
+    last = 1 if bins.integer else 0
+    between = [
+        short(low) if last and high - low == 1 else f"{short(low)} to {short(high - last)}"
+        for low, high in pairwise(bins.drawn)
     ]
-    if len(shares) < 2 or not (shares[0] or shares[1]):
-        return None
-    # A value that one side lists may be among the other's rarer ones: compare where both lists tell.
-    tells = [not side["other"] for side in (one, other)]
-    names = {
-        name
-        for name in (*shares[0], *shares[1])
-        if all(name in s or t for s, t in zip(shares, tells, strict=True))
-    }
-    return max((abs(shares[0].get(name, 0.0) - shares[1].get(name, 0.0)) for name in names), default=None)
+    return [f"below {short(bins.drawn[0])}", *between, f"{short(bins.drawn[-1])} or more"]
 
 
 def _shared(stats: Any, rows: int) -> dict[str, Any]:
@@ -110,17 +103,10 @@ def _image(stats: Any) -> dict[str, Any]:
 
 
 def _number(stats: Any) -> dict[str, Any]:
-    standard = next((h for h in stats.histograms if h.type == h.STANDARD), None)
-    buckets = list(standard.buckets) if standard is not None else []
-    edges = [b.low_value for b in buckets] + [b.high_value for b in buckets[-1:]]
-    counts = [b.sample_count for b in buckets]
-    if not all(map(math.isfinite, edges)):
-        edges, counts = [], []
     return {
         "type": "number",
         **{name: _finite(getattr(stats, field)) for name, field in _NUMBER_FIELDS.items()},
         "zeros": int(stats.num_zeros),
-        "histogram": dict(zip(("edges", "counts"), _merged(edges, counts), strict=True)),
     }
 
 
@@ -145,42 +131,6 @@ def _text(stats: Any) -> dict[str, Any]:
         "other": max(0.0, values - sum(n for _, n in top)),
         "mean_length": _finite(stats.avg_length),
     }
-
-
-def _merged(edges: Sequence[float], counts: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Join neighbouring bins until at most `_HISTOGRAM_BINS` are left."""
-    step = max(1, math.ceil(len(counts) / _HISTOGRAM_BINS))
-    merged = [float(sum(counts[i : i + step])) for i in range(0, len(counts), step)]
-    kept = [float(edges[min(i, len(counts))]) for i in range(0, len(counts) + step, step)] if counts else []
-    return kept[: len(merged) + 1], merged
-
-
-def _divergence(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
-    """Return the Jensen-Shannon divergence of two histograms, rows spread evenly inside each bin."""
-    if not sum(one["counts"]) or not sum(other["counts"]):
-        return None
-    edges = sorted({*one["edges"], *other["edges"]})
-    p, q = (_spread(side, edges) for side in (one, other))
-    total = 0.0
-    for place in {*p, *q}:
-        a, b = p.get(place, 0.0), q.get(place, 0.0)
-        total += sum(share / 2 * math.log2(2 * share / (a + b)) for share in (a, b) if share > 0)
-    return min(1.0, max(0.0, total))
-
-
-def _spread(histogram: Mapping[str, Any], edges: Sequence[float]) -> dict[tuple[float, float], float]:
-    """Return (low, high) -> share of rows, between neighbouring `edges`; a constant's bin has no width."""
-    total = sum(histogram["counts"])
-    shares: dict[tuple[float, float], float] = {}
-    for (low, high), n in zip(pairwise(histogram["edges"]), histogram["counts"], strict=False):
-        if high == low:
-            shares[low, low] = shares.get((low, low), 0.0) + n / total
-            continue
-        for left, right in pairwise(edges):
-            overlap = min(high, right) - max(low, left)
-            if overlap > 0:
-                shares[left, right] = shares.get((left, right), 0.0) + n / total * overlap / (high - low)
-    return shares
 
 
 def _finite(value: float) -> float | None:

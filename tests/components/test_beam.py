@@ -26,6 +26,7 @@ from headrace.components.ingest.run import kept_here
 from headrace.components.ingest.run import run as ingest
 from headrace.components.node import NodeContext
 from headrace.components.validation import statistics
+from headrace.components.validation.distributions import read_distributions
 from headrace.data.config import DataConfig
 from headrace.data.errors import DataRejected, EnvironmentProblem
 from tests.components.test_evaluation_tfma import ROWS, SPECS, loaded, make_judge
@@ -134,6 +135,7 @@ def test_statistics_are_those_of_one_process(tmp_path: Path) -> None:
         assert [tuple(feature.path.step) for feature in many.features] == sorted(by_name)
         for feature in many.features:
             same_statistics(by_name[tuple(feature.path.step)], feature)
+    assert read_distributions(base / "spread") == read_distributions(base / "statistics")
 
 
 def same_statistics(one: Any, many: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from headrace.components.gates.state import read_gates
+from headrace.components.gates.state import Bound, read_gates
 from headrace.components.validation.schema_file import curation_hash
 from headrace.data.errors import DataRejected
 from tests.components.validation_room import Room, make_rows, rows_of, usual
@@ -21,16 +21,17 @@ def test_the_first_run_has_no_baseline(tmp_path: Path) -> None:
         ("anomalies", {"split": "eval"}, "NO_BASELINE"),
         ("anomalies", {"split": "test"}, "NO_BASELINE"),
         ("skew", {"split": "eval"}, "PASS"),
+        ("skew", {"split": "test"}, "PASS"),
     ]
     assert rows_of(base) == []
-    assert room.verdict(base).finding == "go on; 4 gates: 3 NO_BASELINE, 1 PASS"
+    assert room.verdict(base).finding == "go on; 5 gates: 3 NO_BASELINE, 2 PASS"
 
 
 def test_like_data_passes_the_kept_schema(tmp_path: Path) -> None:
     room = Room(tmp_path, tmp_path / "s.pbtxt")
     room.run(usual(), "first")
     _, base = room.run(usual(100), "second")
-    assert [g.state for g in read_gates(base / "gates/gates.json")] == ["PASS"] * 4
+    assert [g.state for g in read_gates(base / "gates/gates.json")] == ["PASS"] * 5
     diff = anomalies_pb2.Anomalies.FromString((base / "anomalies/Split-train/SchemaDiff.pb").read_bytes())
     assert not diff.anomaly_info
 
@@ -126,22 +127,24 @@ def test_skew_is_a_warning_or_an_error(tmp_path: Path) -> None:
     splits["eval"] = make_rows(200, 1, carrier="AA", distance=lambda i: 100.0 + i / 10)
     room = Room(tmp_path)
     _, base = room.run(splits, "warning")
-    gate = read_gates(base / "gates/gates.json")[-1]
-    assert (gate.metric, gate.state) == ("skew", "PASS")
-    assert "a warning" in gate.reason
-    assert gate.bound is None
+    gate, other = read_gates(base / "gates/gates.json")[-2:]
+    assert (gate.metric, gate.state, gate.slice) == ("skew", "WARN", {"split": "eval"})
+    assert (other.metric, other.state, other.slice) == ("skew", "PASS", {"split": "test"})
+    assert "since `validation.skew_is_error` is false" in gate.reason
+    assert gate.bound == Bound("<=", 0.2)
     assert {r["feature"]: r["severity"] for r in rows_of(base)} == {
         "carrier": "warning",
         "distance": "warning",
     }
     share = sum(row["carrier"] != "AA" for row in splits["train"]) / 600
-    skew = {e["feature"]: e for e in json.loads((base / "gates/skew.json").read_text())}
+    skew = {
+        e["feature"]: e for e in json.loads((base / "gates/skew.json").read_text()) if e["split"] == "eval"
+    }
     assert skew["carrier"]["measure"] == "l_infinity"
     assert skew["carrier"]["value"] == pytest.approx(share, abs=1e-6)
-    room.verdict(base)
+    assert room.verdict(base).finding == "go on; 5 gates: 1 WARN, 3 NO_BASELINE, 1 PASS"
     _, base = room.run(splits, "error", **{"validation.skew_is_error": True})
-    gate = read_gates(base / "gates/gates.json")[-1]
-    assert gate.state == "FAIL"
+    assert [gate.state for gate in read_gates(base / "gates/gates.json")[-2:]] == ["FAIL", "PASS"]
     with pytest.raises(DataRejected, match="skew"):
         room.verdict(base)
     _, base = room.run(splits, "off", **{"validation.max_skew": None})

@@ -2,15 +2,27 @@
 
 import copy
 import functools
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from sklearn import metrics as reference
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from headrace.components.validation.distributions import (
+    DISTRIBUTION_FILE,
+    choose_bins,
+    count_values,
+    merge,
+    read_distributions,
+    write_distribution,
+)
+from headrace.components.validation.skew import measure_skew
 from headrace.pipeline.graph import GRAPH
-from headrace.pipeline.report.statistics import compact_split
+from headrace.pipeline.report.statistics import compact
 
 from . import report_tasks
 
@@ -51,10 +63,11 @@ def _made(task: str, verdict: str, rows: int, seed: int) -> tuple[dict[str, Any]
     columns = _columns(rng, rows)
     evaluation = _EVALUATIONS[task](rng, columns)
     ingest = _ingest(rng, columns, task)
-    stats = {
-        split: compact_split(statistics_proto(_columns(rng, n)))
-        for split, n in (("train", 4000), ("eval", 900), ("test", 900))
-    }
+    sizes = {"train": 4000, "eval": 900, "test": 900}
+    with tempfile.TemporaryDirectory() as folder:
+        write_statistics(Path(folder), {split: _columns(rng, n) for split, n in sizes.items()})
+        stats = compact(folder)
+        skew = [entry.to_json() for entry in measure_skew(read_distributions(Path(folder)))]
     gates = _gates(evaluation, task)
     if verdict == "pushed":
         gates = [gate for gate in gates if gate["state"] in ("PASS", "NO_BASELINE")]
@@ -70,6 +83,7 @@ def _made(task: str, verdict: str, rows: int, seed: int) -> tuple[dict[str, Any]
         "trials": (trials := _trials(rng)),
         "best": {"values": trials[3]["values"], "score": trials[3]["score"], "objective": "val_auc"},
         "statistics": stats,
+        "skew": skew,
         "graph": graph(),
         "lineage": _lineage(),
         "command": "headrace run examples/flights.yaml --set seed=7 --set output.runs=./runs",
@@ -102,6 +116,34 @@ def graph() -> list[dict[str, Any]]:
     ]
 
 
+def write_statistics(folder: Path, splits: Mapping[str, Mapping[str, Array]]) -> None:
+    """Write a statistics artifact of float arrays (NaN is missing) and text arrays ("" is missing)."""
+    batches = {split: record_batch(columns) for split, columns in splits.items()}
+    bins = choose_bins({split: [batch] for split, batch in batches.items()})
+    for split, columns in splits.items():
+        listed = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_proto(columns)])
+        target = folder / f"Split-{split}"
+        target.mkdir()
+        (target / "FeatureStats.pb").write_bytes(listed.SerializeToString())
+        counted = merge([count_values(batches[split], bins)], bins)
+        write_distribution(target / DISTRIBUTION_FILE, batches[split].num_rows, counted)
+
+
+def record_batch(columns: Mapping[str, Any]) -> pa.RecordBatch:
+    """Return columns as the decoder of examples gives them: lists, None where a row has no value."""
+    held = {}
+    for name, values in columns.items():
+        array = np.asarray(values)
+        if array.dtype.kind == "U":
+            rows = [[v.encode()] if v else None for v in array.tolist()]
+            held[name] = pa.array(rows, pa.large_list(pa.large_binary()))
+        else:
+            rows = [None if v != v else [v] for v in array.tolist()]
+            kind = pa.float32() if array.dtype.kind == "f" else pa.int64()
+            held[name] = pa.array(rows, pa.large_list(kind))
+    return pa.RecordBatch.from_pydict(held)
+
+
 def statistics_proto(columns: Mapping[str, Array]) -> Any:
     """Return DatasetFeatureStatistics of float arrays (NaN is missing) and text arrays ("" is missing)."""
     dataset = statistics_pb2.DatasetFeatureStatistics()
@@ -109,7 +151,7 @@ def statistics_proto(columns: Mapping[str, Array]) -> Any:
     for name, values in columns.items():
         feature = dataset.features.add()
         feature.path.step.append(name)
-        if values.dtype.kind == "f":
+        if values.dtype.kind != "U":
             _number_proto(feature.num_stats, values)
         else:
             _text_proto(feature.string_stats, values)
@@ -121,10 +163,6 @@ def _number_proto(stats: Any, values: Array) -> None:
     stats.common_stats.num_non_missing, stats.common_stats.num_missing = len(known), len(values) - len(known)
     stats.mean, stats.std_dev, stats.median = float(known.mean()), float(known.std()), float(np.median(known))
     stats.min, stats.max, stats.num_zeros = float(known.min()), float(known.max()), int((known == 0).sum())
-    counts, edges = np.histogram(known, bins=10)
-    histogram = stats.histograms.add()
-    for low, high, n in zip(edges, edges[1:], counts, strict=False):
-        histogram.buckets.add(low_value=low, high_value=high, sample_count=n)
 
 
 def _text_proto(stats: Any, values: Array) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from scipy.spatial.distance import jensenshannon
 
 from headrace.pipeline.report import build
 from headrace.pipeline.report.charts.dag import layers, reduced
@@ -30,10 +29,10 @@ from headrace.pipeline.report.numbers import (
     size,
 )
 from headrace.pipeline.report.sections.curves import thresholds
-from headrace.pipeline.report.statistics import compact, skew
+from headrace.pipeline.report.statistics import compact
 from headrace.pipeline.report.svg import Scale, element, tick_labels, ticks
 
-from .report_fixture import graph, run, statistics_proto
+from .report_fixture import graph, run, write_statistics
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "summary.schema.json"
 HOSTILE = "</title></script><script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
@@ -361,19 +360,10 @@ def test_the_published_schema_refuses(pushed: tuple[Any, Any], path: tuple[Any, 
     assert all(list(error.absolute_path)[: len(path)] == list(path) for error in errors)
 
 
-def _written(folder: Path, split: str, columns: dict[str, Any]) -> None:
-    from tensorflow_metadata.proto.v0 import statistics_pb2
-
-    listed = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_proto(columns)])
-    (folder / f"Split-{split}").mkdir()
-    (folder / f"Split-{split}" / "FeatureStats.pb").write_bytes(listed.SerializeToString())
-
-
 def test_compact_tells_what_numpy_counts(tmp_path: Path) -> None:
     numbers = np.array([1.0, 2.0, 2.0, np.nan, 9.0])
     words = np.array(["a", "b", "a", "", "a"])
-    for split in ("test", "train"):
-        _written(tmp_path, split, {"n": numbers, "w": words})
+    write_statistics(tmp_path, {split: {"n": numbers, "w": words} for split in ("test", "train")})
     found = compact(tmp_path)
     assert list(found) == ["train", "test"]
     assert found["train"]["rows"] == 5
@@ -387,43 +377,51 @@ def test_compact_tells_what_numpy_counts(tmp_path: Path) -> None:
         9.0,
     )
     assert n["mean"] == pytest.approx(3.5)
-    assert sum(n["histogram"]["counts"]) == 4
-    assert len(n["histogram"]["edges"]) == len(n["histogram"]["counts"]) + 1
+    assert sum(held for _, held in n["bins"]) == 4
     assert (w["type"], w["distinct"], w["top"], w["other"]) == ("text", 2, [["a", 3.0], ["b", 1.0]], 0)
+    assert w["bins"] == [["a", 3], ["b", 1]]
 
 
 def test_compact_reads_what_tfdv_wrote_with_many_bins_and_values(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     words = rng.choice([f"v{i}" for i in range(40)], 900)
-    _written(tmp_path, "train", {"w": words})
+    write_statistics(tmp_path, {"train": {"w": words}})
     held = compact(tmp_path)["train"]["features"]["w"]
     assert len(held["top"]) == 12
     assert held["other"] + sum(n for _, n in held["top"]) == 900
     assert compact(tmp_path / "nowhere") == {}
 
 
-def test_skew_is_the_jensen_shannon_divergence_and_the_largest_difference() -> None:
-    one = {"type": "number", "histogram": {"edges": [0.0, 1.0, 2.0, 3.0], "counts": [5.0, 3.0, 2.0]}}
-    other = {"type": "number", "histogram": {"edges": [0.0, 1.0, 2.0, 3.0], "counts": [1.0, 3.0, 6.0]}}
-    expected = jensenshannon([0.5, 0.3, 0.2], [0.1, 0.3, 0.6], base=2) ** 2
-    assert skew(one, other) == pytest.approx(expected)
-    assert skew(one, one) == pytest.approx(0)
-    finer = {
-        "type": "number",
-        "histogram": {"edges": [0.0, 0.5, 1.0, 2.0, 3.0], "counts": [25.0, 25.0, 30.0, 20.0]},
-    }
-    assert skew(one, finer) == pytest.approx(0, abs=1e-12)
-    a = {"type": "text", "present": 10, "top": [["x", 7], ["y", 3]], "other": 0}
-    b = {"type": "text", "present": 20, "top": [["x", 8], ["z", 12]], "other": 0}
-    assert skew(a, b) == pytest.approx(0.6)
-    assert skew(a, one) is None
+def test_bins_are_named_as_they_are_counted(tmp_path: Path) -> None:
+    hours, parts = np.array([0, 0, 1, 2, 3]), np.array([0.0, 5.0, 5.0, 5.0, 20.0])
+    other = {"h": np.array([-1, 99, 1]), "p": np.array([5.0, 5.0, -7.0])}
+    write_statistics(tmp_path, {"train": {"h": hours, "p": parts}, "test": other})
+    found = compact(tmp_path)
+    assert found["train"]["features"]["h"]["bins"] == [["below 1", 2], ["1", 1], ["2", 1], ["3 or more", 1]]
+    assert [n for _, n in found["test"]["features"]["h"]["bins"]] == [1, 1, 0, 1]
+    train, test = (dict(found[split]["features"]["p"]["bins"]) for split in ("train", "test"))
+    assert train.keys() == test.keys()
+    assert sum(train.values()) == 5
+    assert test["below 1"] == 1
 
 
-def test_constant_columns_that_moved_are_wholly_apart() -> None:
-    one = {"type": "number", "histogram": {"edges": [1.0, 1.0], "counts": [4.0]}}
-    other = {"type": "number", "histogram": {"edges": [2.0, 2.0], "counts": [9.0]}}
-    assert skew(one, one) == pytest.approx(0)
-    assert skew(one, other) == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ({"value": 0.31, "chance": 0.02}, "0.31 over the limit"),
+        ({"value": 0.31, "chance": 0.4}, "0.31 within chance"),
+        ({"value": 0.2, "chance": 0.02}, "0.20 "),
+    ],
+)
+def test_the_report_shows_the_distances_that_were_judged(
+    pushed: tuple[Any, Any], entry: dict[str, float], shown: str
+) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    evidence["skew"] = [{"split": "test", "feature": "hour", "measure": "jensen_shannon", **entry}]
+    text = Page(build(summary, evidence)).text
+    assert shown in text
+    assert text.count("over the limit") == ("over" in shown)
+    assert text.count("within chance") == ("within" in shown)
 
 
 def test_the_drawn_edges_reach_what_the_graph_reaches() -> None:

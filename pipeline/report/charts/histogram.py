@@ -29,13 +29,15 @@ def sparkline(edges: Sequence[float], counts: Sequence[float], mark: str, label:
     return _bars(places, counts, tips, mark, label)
 
 
-def histogram(values: Sequence[tuple[str, float]], present: float, mark: str, label: str) -> Markup:
-    """Draw a category's most frequent values, each as wide as the other."""
+def histogram(
+    values: Sequence[tuple[str, float]], present: float, mark: str, label: str, of: str = "rows"
+) -> Markup:
+    """Draw how often each value or bin occurs, all bars equally wide; `of` is what is counted."""
     if not values:
         return Markup("")
     slot = 1 / max(6, len(values))
     places = [(index * slot, slot * 0.86) for index in range(len(values))]
-    tips = [f"{name}: {count(n)} rows ({percent(n / present if present else None)})" for name, n in values]
+    tips = [f"{name}: {count(n)} {of} ({percent(n / present if present else None)})" for name, n in values]
     return _bars(places, [n for _, n in values], tips, mark, label)
 
 

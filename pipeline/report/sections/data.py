@@ -5,11 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..charts.histogram import histogram, sparkline
+from ..charts.histogram import histogram
 from ..charts.shares import shares
 from ..facts import Facts, dig
 from ..numbers import DASH, count, finite, percent, short, significant, size
-from ..statistics import skew
 from ..table import Cell, Column, Row, Table, number
 
 __all__ = ["data"]
@@ -173,12 +172,16 @@ def _features(facts: Facts) -> dict[str, Any] | None:
         Column(
             f"Skew of {split}",
             True,
-            "Distance from train, 0 to 1: Jensen-Shannon divergence; of text, largest difference of a share",
+            "Distance from train, 0 to 1: Jensen-Shannon divergence on train's deciles; of text, largest "
+            "difference of a share; rows without a value are one bin more",
         )
         for split in others
     ]
     label = facts.shown("ingest", "label", "name")
-    rows = [_feature(name, statistics, splits, others, limit, name == label) for name in names]
+    skew = {
+        (entry["split"], entry["feature"]): entry for entry in facts.shown("skew") or () if "split" in entry
+    }
+    rows = [_feature(name, statistics, splits, others, (limit, skew), name == label) for name in names]
     return {
         "table": Table(columns, rows, "Statistics of every column", sortable=True),
         "limit": significant(limit, 2) if limit else None,
@@ -190,7 +193,7 @@ def _feature(
     statistics: Mapping[str, Any],
     splits: Sequence[str],
     others: Sequence[str],
-    limit: float | None,
+    judged: tuple[float | None, Mapping[tuple[str, str], Any]],
     label: bool,
 ) -> Row:
     held = {split: statistics[split]["features"].get(name) for split in splits}
@@ -207,18 +210,22 @@ def _feature(
         *[Cell(_spark(name, split, held[split]), sort=None) for split in splits],
     ]
     for split in others:
-        one, other = held.get("train"), held[split]
-        apart = skew(one, other) if one and other else None
-        far = limit is not None and apart is not None and apart > limit
-        cells.append(
-            number(
-                significant(apart, 2) if apart is not None else DASH,
-                apart,
-                note="over the limit" if far else "",
-                css="far" if far else "",
-            )
-        )
+        cells.append(_skew(judged[0], judged[1].get((split, name)) or {}))
     return Row(cells)
+
+
+def _skew(limit: float | None, entry: Mapping[str, Any]) -> Cell:
+    """Return a split's distance from train, as the data gate judged it."""
+    apart = finite(entry.get("value"))
+    if apart is None:
+        return number(DASH, None)
+    chance = float(entry["chance"])
+    hint = f"equal distributions are up to {significant(chance, 2)} apart by chance, in so few rows"
+    if limit is None or apart <= limit:
+        return number(significant(apart, 2), apart, hint=hint)
+    far = apart > chance
+    note = "over the limit" if far else "within chance"
+    return number(significant(apart, 2), apart, hint=hint, note=note, css="far" if far else "")
 
 
 def _is_list(item: Mapping[str, Any]) -> bool:
@@ -238,7 +245,7 @@ def _values(item: Mapping[str, Any]) -> Cell:
             note=_steps(item["lengths"])
             if "lengths" in item
             else f"mean {short(item.get('mean'))}, std {short(item.get('std'))}",
-            hint="min · median · max",
+            hint="min · about the median · max",
         )
     common = item["top"][0][0] if item["top"] else DASH
     share = item["top"][0][1] / item["present"] if item["top"] and item["present"] else None
@@ -263,7 +270,8 @@ def _spark(name: str, split: str, item: Mapping[str, Any] | None) -> Markup | st
         return DASH
     if item["type"] == "text" and item["top"] and item["top"][0][1] < _RARE * item["present"]:
         return DASH  # free text: its most frequent values say nothing
+    bins = [(str(value), n) for value, n in item.get("bins") or ()]
+    several = "lengths" in item
+    of = sum(n for _, n in bins) if several or item["type"] == "number" else item["present"]
     label = f"Distribution of {name} in {split}"
-    if item["type"] == "number":
-        return sparkline(item["histogram"]["edges"], item["histogram"]["counts"], "s0", label) or DASH
-    return histogram([(str(value), n) for value, n in item["top"]], item["present"], "s0", label) or DASH
+    return histogram(bins, of, "s0", label, "values" if several else "rows") or DASH
