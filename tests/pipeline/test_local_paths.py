@@ -120,7 +120,8 @@ def commands(command: click.Command, name: str = "headrace") -> Iterator[tuple[s
 FREE = {
     "--label", "--set", "--set-text", "--host", "--namespace", "--service-account", "--experiment", "--name",
     "--param", "--cron", "--secret", "--signature", "--keep", "--images", "--span", "--config-sha256",
-    "--run-id", "--executor-input", "--target", "run_id", "name", "node_id", "step", "arguments", "model", "--allow-ops",
+    "--run-id", "--executor-input", "--target", "run_id", "name", "node_id", "step", "arguments", "model",
+    "--allow-ops",
 }  # fmt: skip
 """Options and arguments that are no paths."""
 URLS = {"--model", "bundle", "--metadata", "--config"}
