@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.components.gates.states import STATES, Tone, count_states, worst_first
+from headrace.components.quantization.sizes import larger_than_float32
 
 from .verdicts import VERDICTS
 
@@ -101,12 +102,13 @@ def _variants_table(variants: list[dict[str, Any]]) -> Table:
         names = [name for name in names if name != "f1"]  # the same number there
     for title in ("variant", "size", *names, "flips", "1 row", "100 rows", ""):
         table.add_column(title, justify="left" if title in ("variant", "") else "right", no_wrap=True)
+    larger = larger_than_float32(variants)
     for variant in variants:
         latency = variant["latency_us"] or {}
         agreement = variant["agreement"] or {}
         table.add_row(
             variant["name"],
-            _size(variant["size_bytes"]),
+            _size(variant["size_bytes"]) + (" (larger)" if variant["name"] in larger else ""),
             *(_number(variant["metrics"].get(name)) for name in names),
             _share(agreement.get("flip_rate")),
             _micros((latency.get("b1") or {}).get("p50")),

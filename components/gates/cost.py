@@ -56,8 +56,9 @@ def of_infra(gate: Gate) -> bool:
 def judge_serving(rule: ServingGate, name: str, evidence: Evidence) -> list[Gate]:
     """Judge what the infra check found for one variant: its answers, its memory, and what a server says.
 
-    TF Lite variants below float32 have no bound on single answers: the variant gates hold them over the whole
-    test split. Their gate is `golden_rows`, that all are answered with finite numbers.
+    Variants below float32 have no bound on single answers unless `quantized_tolerance` sets one: the variant
+    gates hold them over the whole test split. Their gate is `golden_rows`, that all are answered with finite
+    numbers.
     """
     bound = _tolerance(rule, name)
     metric = "golden_rows" if bound is None else "golden_diff"

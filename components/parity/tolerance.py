@@ -79,15 +79,13 @@ def flip_rate(reference: Array, other: Array, threshold: float | None = None) ->
     return float(np.mean(predicted(first, threshold) != predicted(second, threshold)))
 
 
-def golden_bound(variant: str, tolerance: float, quantized_tolerance: float) -> float | None:
-    """Return the bound on a variant's golden difference; None for TF Lite variants below float32.
+def golden_bound(variant: str, tolerance: float, quantized_tolerance: float | None) -> float | None:
+    """Return the bound on a variant's golden difference: one for float32, one for all below it.
 
-    Those answer to the variant gates (drop and flip rate over the test split): one row far from the
-    calibration data may differ widely in a model that is good.
+    None: not bounded. Variants below float32 answer to the variant gates (drop and flip rate over the test
+    split), since one row far from the others may differ widely in a model that is good.
     """
-    if variant in _EXACT:
-        return tolerance
-    return quantized_tolerance if variant == "int8_weights" else None
+    return tolerance if variant in _EXACT else quantized_tolerance
 
 
 def _pair(reference: Array, other: Array) -> tuple[Array, Array]:

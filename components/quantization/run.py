@@ -23,6 +23,7 @@ from .calibration import read_calibration_rows
 from .config import LITE_VARIANTS, VariantsConfig
 from .rebuild import read_output, rebuild_model
 from .serving import Int8Model, TooLarge, int8_model, stored_constant_bytes
+from .sizes import larger_than_float32
 
 __all__ = ["Variant", "run"]
 
@@ -245,4 +246,6 @@ def _finding(variants: list[Variant]) -> str:
     ]
     skipped = [variant.name for variant in variants if variant.state == "skipped"]
     text = f"{len(sizes)} variants" + (f", weights {', '.join(parts)}" if parts else "")
+    larger = larger_than_float32([asdict(variant) for variant in variants if variant.state == "built"])
+    text += "".join(f"; {name} is larger than {whole}" for name, whole in larger.items())
     return text + (f"; skipped: {', '.join(skipped)}" if skipped else "")

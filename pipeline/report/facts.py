@@ -108,6 +108,12 @@ class Facts:
         """The variant that single-variant charts show: the first candidate."""
         return next(iter(self.candidates), None)
 
+    @property
+    def counted(self) -> str:
+        """What matrices, thresholds and classes count: "rows", or with `data.weight` sums of "weight"."""
+        weight = self.shown("ingest", "weight") or dig(self.summary, "config", "data", "weight")
+        return "weight" if weight else "rows"
+
     def shown(self, *keys: str) -> Any:
         """Return `evidence[keys[0]][keys[1]]...`, or None."""
         return dig(self.evidence, *keys)

@@ -203,8 +203,7 @@ def test_a_cost_gate_on_an_unknown_variant_fails_with_the_nearest(candidate: Can
             {"state": "FAIL", "reason": "could not find variable dense/kernel."},
             "dense/kernel",
         ),
-        ("int8_weights", {"max_golden_diff": 0.06}, "differ by up to 0.06; at most 0.05 is allowed"),
-        ("int8_weights", {"max_golden_diff": None}, "were not compared"),
+        ("int8_weights", {"max_golden_diff": None}, "must answer every golden row with finite numbers"),
         ("int8_weights", {"rss_bytes": 5_000_000_000}, "peak memory is 5,000 MB; at most 4,000 MB"),
         ("int8_weights", {"rss_bytes": None}, "the peak memory was not measured"),
         ("tflite_int8", {"state": "FAIL", "reason": ""}, "the infra check said FAIL"),
@@ -219,6 +218,29 @@ def test_serving_gates(candidate: Candidate, name: str, change: dict[str, Any], 
     gate = blocking(gates)[0]
     assert {(gate.kind, gate.variant, gate.state) for gate in blocking(gates)} == {("serving", name, "FAIL")}
     assert message in gate.reason
+
+
+@pytest.mark.parametrize("name", ["int8_weights", "tflite_int8"])
+@pytest.mark.parametrize(
+    ("most", "difference", "found"),
+    [
+        (None, 0.06, ("golden_rows", "PASS", "differ from float32's by up to 0.06")),
+        (0.05, 0.05, ("golden_diff", "PASS", "by at most 0.05")),
+        (0.05, 0.06, ("golden_diff", "FAIL", "differ by up to 0.06; at most 0.05 is allowed")),
+        (0.05, None, ("golden_diff", "FAIL", "were not compared")),
+    ],
+)
+def test_one_golden_rule_holds_all_int8_variants(
+    candidate: Candidate, name: str, most: float | None, difference: float | None, found: tuple[str, str, str]
+) -> None:
+    candidate.probed(name)["max_golden_diff"] = difference
+    gate = next(
+        gate
+        for gate in candidate.judge({"serving": {"quantized_tolerance": most}})
+        if gate.variant == name and gate.metric.startswith("golden")
+    )
+    assert (gate.metric, gate.state) == found[:2]
+    assert found[2] in gate.reason
 
 
 @pytest.mark.parametrize(

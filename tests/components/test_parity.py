@@ -72,7 +72,11 @@ def test_flip_rate_of_no_rows_is_zero():
 
 @pytest.mark.parametrize(
     ("variant", "bound"),
-    [("float32", 1e-5), ("tflite_float32", 1e-5), ("int8_weights", 0.05), ("tflite_int8", None)],
-)
-def test_golden_bound(variant, bound):
+    [
+        ("float32", 1e-5), ("tflite_float32", 1e-5), ("int8_weights", 0.05), ("tflite_int8", 0.05),
+        ("tflite_dynamic_int8", 0.05), ("tflite_float16", 0.05),
+    ],
+)  # fmt: skip
+def test_all_variants_below_float32_have_one_golden_bound(variant, bound):
     assert golden_bound(variant, 1e-5, 0.05) == bound
+    assert golden_bound(variant, 1e-5, None) == (1e-5 if bound == 1e-5 else None)

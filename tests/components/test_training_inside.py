@@ -213,15 +213,77 @@ def curve(train: list[float], judged: list[float]) -> list[dict[str, Any]]:
             4,
             "Overfitting after epoch 2: the loss on eval rose by 33%",
         ),
-        ([0.69, 0.69, 0.69], [0.69, 0.69, 0.691], 3, "Underfitting"),
+        (
+            [0.69, 0.69, 0.69],
+            [0.69, 0.69, 0.691],
+            3,
+            "hardly moved, by 0.0% on train and 0.1% on eval: underfit",
+        ),
+        (
+            [0.5, 0.6, 0.7],
+            [0.5, 0.6, 0.75],
+            3,
+            "rose from the first epoch to the last, by 40% on train and 50% on",
+        ),
         ([0.7, 0.6, 0.5], [0.7, 0.6, 0.5], 3, "Still improving at the last epoch, 3"),
         ([0.7, 0.3, 0.2], [0.7, 0.5, 0.5], 9, "At its best the loss on train is 40% below"),
         ([0.7, 0.5, 0.49], [0.7, 0.5, 0.5], 9, "no sign of over- or underfitting"),
         ([0.7], [0.7], 9, "Too few epochs"),
+        ([0.7, float("nan")], [0.7, 0.6], 9, "Too few epochs"),
     ],
 )
 def test_curves_say(train: list[float], judged: list[float], limit: int, expected: str):
     assert expected in curve_hint(curve(train, judged), ("val_loss", "min"), limit)
+
+
+@pytest.mark.parametrize(
+    ("train", "judged", "limit"),
+    [
+        ([0.7, 0.6, 0.5], [0.7, 0.6, 0.5], 9),  # stopped while both fell
+        ([0.5, 0.6, 0.7], [0.7, 0.6, 0.69], 9),  # train rose, eval fell
+        ([0.7, 0.69, 0.6], [0.7, 0.75, 0.71], 9),  # eval is above where it began
+        ([0.7, 0.7, 0.7], [0.7, 0.6, 0.6], 9),  # train stood still, eval fell
+        ([0.7, 0.5, 0.52], [0.7, 0.5, 0.6], 9),  # eval rose at the end, and so did train
+    ],
+)
+def test_curves_of_no_known_kind_say_nothing(train: list[float], judged: list[float], limit: int):
+    assert curve_hint(curve(train, judged), ("val_loss", "min"), limit) == ""
+
+
+def test_curves_without_eval_say_nothing():
+    assert curve_hint([{"epoch": 1, "logs": {"loss": 0.5}}], ("loss", "min"), 3) == ""
+
+
+def test_no_sentence_on_curves_claims_what_they_do_not_show():
+    """Every claim is checked against random curves with numpy."""
+    rng = np.random.default_rng(5)
+    said = set()
+    for _ in range(3000):
+        steps = int(rng.integers(2, 8))
+        train, judged = (rng.uniform(0.2, 0.9) * np.exp(np.cumsum(rng.normal(m, 0.1, steps)))
+                         for m in rng.choice([-0.2, -0.01, 0.0, 0.05], 2))  # fmt: skip
+        found = curve_hint(
+            curve(train.tolist(), judged.tolist()), ("val_loss", "min"), int(rng.integers(2, 9))
+        )
+        said.add(found.split(" ")[0])
+        best = int(np.argmin(judged))
+        if "Overfitting" in found:
+            assert train[-1] < train[best]
+            assert judged[-1] > judged[best]
+        if "rose from the first" in found:
+            assert train[-1] > train[0]
+            assert judged[-1] > judged[0]
+        if "hardly moved" in found:
+            assert max(np.ptp(train) / train.min(), np.ptp(judged) / judged.min()) < 0.02
+        if "levelled off" in found:
+            assert train[-1] < train[0]
+            assert judged[-1] < judged[0]
+            assert abs(judged[-1] / judged[-2] - 1) < 0.021
+        if "Still improving" in found:
+            assert judged[-1] == judged.min()
+        if "At its best" in found:
+            assert train[best] < 0.75 * judged[best]
+    assert said >= {"", "Overfitting", "The", "Still", "At"}
 
 
 class TestLearningRateFinder:

@@ -69,6 +69,15 @@ def test_warnings_are_counted_in_the_head_and_told_before_what_passed() -> None:
     assert [line.split()[0] for line in _text(console).splitlines()[1:]] == ["WARN", "NO_BASELINE", "PASS"]
 
 
+def test_a_variant_larger_than_float32_says_so() -> None:
+    summary, _ = run("binary")
+    sizes = {variant["name"]: variant for variant in summary["variants"]}
+    sizes["int8_weights"]["size_bytes"] = sizes["float32"]["size_bytes"] + 1
+    console = _console()
+    print_outcome(SimpleNamespace(summary=summary, report_path="r", summary_path="s"), console)
+    assert [line.split()[0] for line in _text(console).splitlines() if "(larger)" in line] == ["int8_weights"]
+
+
 def test_no_line_of_the_outcome_ends_in_blanks() -> None:
     summary, _ = run("binary")
     console = _console()

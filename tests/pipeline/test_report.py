@@ -257,6 +257,64 @@ def test_a_warning_stands_in_the_banner_of_a_pushed_run(pushed: tuple[Any, Any])
     assert states.index("WARN") < min(states.index("NO_BASELINE"), states.index("PASS"))
 
 
+def test_sums_of_weights_are_not_called_rows(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    plain = build(summary, evidence)
+    evidence["ingest"]["weight"] = "w"
+    weighted = build(summary, evidence)
+    lead = next(v for v in summary["variants"] if v["name"] == "int8_weights")
+    (tn, fp), (fn, tp) = lead["confusion_matrix"]["matrix"]
+    assert f"true 1, predicted 0: {fn:,} rows" in plain
+    assert f"true 1, predicted 0: {fn:,} weight," in weighted
+    assert f"{tn + tp:,} of {tn + fp + fn + tp:,} weight right" in Page(weighted).text
+    for words in (r"observed [\d.]+ %, [\d,.]+ rows", r"[\d,.]+ rows predicted near", ">Rows</text>"):
+        assert re.search(words, plain)
+        assert not re.search(words, weighted)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel", "regression"])
+def test_weights_are_named_in_every_task(task: str) -> None:
+    summary, evidence = run(task)
+    evidence["ingest"]["weight"] = "w"
+    text = build(summary, evidence)
+    assert re.search(r"[\d,.]+ weight", text)
+    for words in ("Test rows that have it", r"true near", r"[\d.]+ rows, [\d.<]+ % of this true label"):
+        for found in re.findall(rf"[^>]*{words}[^<]*", text):
+            assert " rows: true near" not in found
+            assert "rows, " not in found or "of this true" not in found
+
+
+def test_the_columns_table_speaks_of_one_split_at_a_time(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    statistics = evidence["statistics"]
+    for split, share in (("train", 0.125), ("eval", 0.5), ("test", 0.125)):
+        statistics[split]["features"]["hour"]["missing"] = share
+    page = Page(build(summary, evidence))
+    assert "Missing in train" in page.text
+    assert "Values in train" in page.text
+    assert "12.50 % eval 50.00 %" in page.text
+    del statistics["train"]["features"]["hour"]
+    Page(build(summary, evidence))
+
+
+def test_what_was_not_checked_is_not_said_to_be_in_order(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    assert "None found in any split." in Page(build(summary, evidence)).text
+    del evidence["anomalies"]
+    page = build(summary, evidence)
+    assert "None found" not in page
+    assert "<h3>Anomalies</h3>" not in page
+
+
+def test_a_compressed_variant_that_came_out_larger_says_so(pushed: tuple[Any, Any]) -> None:
+    summary, evidence = copy.deepcopy(pushed)
+    assert "larger than" not in Page(build(summary, evidence)).text
+    sizes = {v["name"]: v for v in summary["variants"]}
+    sizes["int8_weights"]["size_bytes"] = sizes["float32"]["size_bytes"] + 1
+    text = Page(build(summary, evidence)).text
+    assert text.count("larger than float32") == 1
+
+
 def test_figures_are_those_of_the_evidence(pushed: tuple[Any, Any]) -> None:
     summary, _ = pushed
     text = Page(build(*pushed)).text

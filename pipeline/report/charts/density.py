@@ -11,7 +11,9 @@ from ..svg import Box, axes, element, svg, tick_labels, ticks
 __all__ = ["density"]
 
 
-def density(edges: Sequence[float], counts: Sequence[Sequence[float]], mark: str, label: str) -> Markup:
+def density(
+    edges: Sequence[float], counts: Sequence[Sequence[float]], mark: str, label: str, of: str = "rows"
+) -> Markup:
     """Draw counts on a grid; on the diagonal the prediction is right.
 
     Args:
@@ -19,6 +21,7 @@ def density(edges: Sequence[float], counts: Sequence[Sequence[float]], mark: str
         counts: Rows are bins of the true value, columns bins of the prediction.
         mark: Palette class.
         label: What a screen reader says.
+        of: What is counted, "rows" or "weight".
     """
     box = Box().fitted(tick_labels(ticks(edges[0], edges[-1])))
     x, y = box.x(edges[0], edges[-1]), box.y(edges[0], edges[-1])
@@ -32,7 +35,7 @@ def density(edges: Sequence[float], counts: Sequence[Sequence[float]], mark: str
             shade = round(0.1 + 0.9 * math.sqrt(value / most), 2)
             left, right = x(edges[true]), x(edges[true + 1])
             top, bottom = y(edges[guess + 1]), y(edges[guess])
-            tip = f"{count(value)} rows: true near {significant((edges[true] + edges[true + 1]) / 2, 3)}, "
+            tip = f"{count(value)} {of}: true near {significant((edges[true] + edges[true + 1]) / 2, 3)}, "
             tip += f"predicted near {significant((edges[guess] + edges[guess + 1]) / 2, 3)}"
             parts.append(
                 element(

@@ -15,7 +15,7 @@ _LARGEST = 30
 _DARK_FROM = 0.68
 
 
-def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str) -> Markup:
+def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str, of: str = "rows") -> Markup:
     """Draw a confusion matrix: rows are true labels, columns predicted.
 
     Shade and percentage are the share of the row; inside an element of class `by-predicted`, of the column.
@@ -24,6 +24,7 @@ def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str
         labels: Class names, K of them, K <= 30.
         matrix: Counts `[K][K]`.
         label: What a screen reader says.
+        of: What is counted, "rows" or "weight".
     """
     names = [str(name) for name in labels]
     longest = max((len(name) for name in names), default=1)
@@ -37,7 +38,7 @@ def heatmap(labels: Sequence[str], matrix: Sequence[Sequence[float]], label: str
         total = sum(counts)
         for column, value in enumerate(counts):
             shares = (value / total if total else 0.0, value / called[column] if called[column] else 0.0)
-            rows = f"{count(value)} rows, {percent(shares[0])} of this true label"
+            rows = f"{count(value)} {of}, {percent(shares[0])} of this true label"
             rows += f", {percent(shares[1])} of this prediction"
             tip = f"true {name}, predicted {names[column]}: {rows}"
             place = (left + column * cell, top + row * rise, cell, rise)

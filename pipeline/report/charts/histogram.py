@@ -41,14 +41,16 @@ def histogram(
     return _bars(places, [n for _, n in values], tips, mark, label)
 
 
-def residual_histogram(edges: Sequence[float], counts: Sequence[float], mark: str, label: str) -> Markup:
-    """Draw the distribution of predicted minus true values over `edges` (one more than `counts`)."""
+def residual_histogram(
+    edges: Sequence[float], counts: Sequence[float], mark: str, label: str, of: str = "rows"
+) -> Markup:
+    """Draw the distribution of predicted minus true values over `edges` (one more than `counts`), of what."""
     most = max(counts, default=1) or 1
     box = Box().fitted(tick_labels(ticks(0, most)))
     x, y = box.x(edges[0], edges[-1]), box.y(0, most)
-    parts = [axes(box, x, y, "Residual (predicted − true)", "Rows")]
+    parts = [axes(box, x, y, "Residual (predicted − true)", of.capitalize())]
     for low, high, n in zip(edges, edges[1:], counts, strict=False):
-        tip = f"{significant(low, 3)} to {significant(high, 3)}: {count(n)} rows"
+        tip = f"{significant(low, 3)} to {significant(high, 3)}: {count(n)} {of}"
         parts.append(
             element(
                 "rect",

@@ -14,13 +14,14 @@ COUNTS = {"tp": "true positive", "fn": "false negative", "fp": "false positive",
 """Counts from the bottom up: the first two sum to the positive rows at every threshold."""
 
 
-def stack(rows: Sequence[Mapping[str, Any]], threshold: float | None, label: str) -> Markup:
+def stack(rows: Sequence[Mapping[str, Any]], threshold: float | None, label: str, of: str = "rows") -> Markup:
     """Draw tp, fn, fp and tn over the threshold, the chosen one marked.
 
     Args:
         rows: `[{threshold, tp, fp, tn, fn}]`, by threshold; at least one.
         threshold: The one in use, or None.
         label: What a screen reader says.
+        of: What is counted, "rows" or "weight".
     """
     shown = thin(rows, 101)
     total = max(sum(float(row[name]) for name in COUNTS) for row in shown)
@@ -36,7 +37,7 @@ def stack(rows: Sequence[Mapping[str, Any]], threshold: float | None, label: str
         )
         areas.append(path(outline, f"area {name}"))
         floor = ceiling
-    parts = [*areas, axes(box, x, y, "Threshold", "Rows", y_format=tick_labels(y.ticks(5)))]
+    parts = [*areas, axes(box, x, y, "Threshold", of.capitalize(), y_format=tick_labels(y.ticks(5)))]
     parts += _hovers(shown, box, x)
     if threshold is not None:
         where = x(threshold)

@@ -25,20 +25,21 @@ def classes(facts: Facts) -> dict[str, Any] | None:
     several = bool(lead.label_matrices)
     return {
         "word": "label" if several else "class",
-        "table": _table(shown, lead, names),
+        "table": _table(shown, lead, names, facts.counted),
         "variants": [item.name for item in shown],
         "selected": lead.name,
-        "matrices": _matrices(lead),
+        "matrices": _matrices(lead, facts.counted),
         "more": max(0, len(lead.label_matrices) - _MOST_MATRICES),
     }
 
 
-def _table(shown: list[Variant], lead: Variant, names: list[str]) -> Table:
+def _table(shown: list[Variant], lead: Variant, names: list[str], of: str) -> Table:
+    whose = "Number of" if of == "rows" else "Sum of the weights of"
     limits = any("threshold" in held for item in shown for held in item.per_class)
     columns = [
         Column("Label" if lead.label_matrices else "Class"),
-        Column("Rows", True, "Test rows that have it"),
-        Column("Predicted", True, "Test rows that were given it"),
+        Column(of.capitalize(), True, f"{whose} test rows that have it"),
+        Column("Predicted", True, f"{whose} test rows that were given it"),
         *([Column("Threshold", True, "Score from which a row is given the label")] if limits else []),
         *[Column(metric_title(name), True) for name in names],
     ]
@@ -72,7 +73,7 @@ def _row(held: Mapping[str, Any], variant: str, names: list[str], limits: bool) 
     return Row(cells, keys={"variant": variant})
 
 
-def _matrices(lead: Variant) -> list[dict[str, Any]]:
+def _matrices(lead: Variant, of: str) -> list[dict[str, Any]]:
     """Return the labels with the lowest F1 first; one that no row has and none was given comes last."""
     scores = {str(held.get("label")): finite(held.get("f1")) for held in lead.per_class}
 
@@ -84,7 +85,7 @@ def _matrices(lead: Variant) -> list[dict[str, Any]]:
         {
             "label": held["label"],
             "note": f"F1 {metric(scores.get(str(held['label'])))}",
-            "svg": heatmap(["no", "yes"], held["matrix"], f"Confusion matrix of label {held['label']}"),
+            "svg": heatmap(["no", "yes"], held["matrix"], f"Confusion matrix of label {held['label']}", of),
         }
         for held in sorted(lead.label_matrices, key=order)[:_MOST_MATRICES]
     ]

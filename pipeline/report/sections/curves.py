@@ -24,7 +24,7 @@ def curves(facts: Facts) -> dict[str, Any] | None:
         "legend": legend,
         "roc": _roc(shown),
         "pr": _pr(shown, _positive_share(facts)),
-        "calibration": _calibration(shown),
+        "calibration": _calibration(shown, facts.counted),
         "calibrated": _CALIBRATED.get(facts.task, ""),
         "apart": _apart(facts) if any(v.curves.get("roc") for v in shown) else "",
     }
@@ -41,7 +41,7 @@ def thresholds(facts: Facts) -> dict[str, Any] | None:
         "name": lead.name,
         "mark": lead.mark,
         "threshold": chosen,
-        "stack": stack(rows, chosen, f"Confusion counts of {lead.name} over the threshold"),
+        "stack": stack(rows, chosen, f"Confusion counts of {lead.name} over the threshold", facts.counted),
         "rates": _rates(rows, chosen, lead.name),
         "words": COUNTS,
         "chosen": _at(_chosen_counts(lead, chosen)) if chosen is not None else [],
@@ -87,19 +87,19 @@ def _pr(shown: Sequence[Variant], share: float | None) -> Any:
     )
 
 
-def _calibration(shown: Sequence[Variant]) -> Any:
+def _calibration(shown: Sequence[Variant], of: str) -> Any:
     drawn = [
         Calibration(
             v.name,
             v.mark,
             held["predicted"],
             held["observed"],
-            held.get("rows") or [1] * len(held["predicted"]),
+            held["rows"],
         )
         for v in shown
         if (held := v.curves.get("calibration"))
     ]
-    return reliability(drawn, "Calibration curves") if drawn else None
+    return reliability(drawn, "Calibration curves", of) if drawn else None
 
 
 def _tips(name: str, curve: Mapping[str, Any], x: str, y: str) -> list[str]:

@@ -34,6 +34,7 @@ def data(facts: Facts) -> dict[str, Any] | None:
         "corrupt": _corrupt(ingest, finite(dig(facts.summary, "config", "data", "max_corrupt_share"))),
         "files": _files(ingest.get("files") or ()),
         "anomalies": _anomalies(facts.evidence.get("anomalies")),
+        "checked": facts.evidence.get("anomalies") is not None,
         "features": _features(facts),
         "sha256": known.get("sha256") or ingest.get("sha256"),
     }
@@ -163,8 +164,8 @@ def _features(facts: Facts) -> dict[str, Any] | None:
     limit = finite(dig(facts.summary, "config", "validation", "max_skew"))
     columns = [
         Column("Feature"),
-        Column("Missing", True, "Share of rows without a value, by split"),
-        Column("Values"),
+        Column(f"Missing in {splits[0]}", True, "Share of rows without a value"),
+        Column(f"Values in {splits[0]}"),
         *[Column(split.capitalize()) for split in splits],
     ]
     others = [split for split in splits if split != "train"] if "train" in splits else []
@@ -197,16 +198,20 @@ def _feature(
     label: bool,
 ) -> Row:
     held = {split: statistics[split]["features"].get(name) for split in splits}
-    first = next(item for item in held.values() if item)
-    missing = [item["missing"] for item in held.values() if item and item.get("missing") is not None]
-    worst = max(missing, default=None)
-    words = percent(worst, 2) if worst else "none"
-    spread = ", ".join(f"{split} {percent(item['missing'], 2)}" for split, item in held.items() if item)
-    kind = "label" if label else "list of numbers" if _is_list(first) else first["type"]
+    first = held[splits[0]]
+    known = next(item for item in held.values() if item)
+    missing = None if first is None else first.get("missing")
+    words = DASH if missing is None else percent(missing, 2) if missing else "none"
+    spread = ", ".join(
+        f"{split} {percent(item['missing'], 2)}"
+        for split, item in held.items()
+        if split != splits[0] and item and item.get("missing") != missing
+    )
+    kind = "label" if label else "list of numbers" if _is_list(known) else known["type"]
     cells = [
         Cell(name, note=kind, css="variant"),
-        number(words, worst, hint=spread, css="" if worst else "muted"),
-        _values(first),
+        number(words, missing, note=spread, css="" if missing else "muted"),
+        Cell(DASH) if first is None else _values(first),
         *[Cell(_spark(name, split, held[split]), sort=None) for split in splits],
     ]
     for split in others:

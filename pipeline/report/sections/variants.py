@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from headrace.components.quantization.sizes import larger_than_float32
 
 from ..charts.bars import cell_bar
 from ..charts.heatmap import heatmap
@@ -74,15 +76,15 @@ def confusion(facts: Facts) -> dict[str, Any] | None:
     drawn = shown if classes <= _SMALL_MATRIX else [item for item in shown if item in facts.telling]
     return {
         "axis": axis,
-        "maps": [_map(item, axis) for item in drawn] if few else [],
+        "maps": [_map(item, axis, facts.counted) for item in drawn] if few else [],
         "left_out": [item.name for item in shown if item not in drawn] if few else [],
-        "worst": _worst(facts.leading or shown[0]) if classes > 2 else None,
+        "worst": _worst(facts.leading or shown[0], facts.counted) if classes > 2 else None,
         "leading": (facts.leading or shown[0]).name,
         "classes": classes,
     }
 
 
-def _map(item: Variant, axis: str) -> dict[str, Any]:
+def _map(item: Variant, axis: str, of: str) -> dict[str, Any]:
     held = item.confusion_matrix or {}
     label = f"Confusion matrix of {item.name}; {axis}, columns are predicted labels"
     right = sum(row[index] for index, row in enumerate(held["matrix"]))
@@ -91,12 +93,12 @@ def _map(item: Variant, axis: str) -> dict[str, Any]:
         "name": item.name,
         "mark": item.mark,
         "pushed": bool(item.pushed_to),
-        "note": f"{count(right)} of {count(total)} right",
-        "svg": heatmap(held["labels"], held["matrix"], label),
+        "note": f"{count(right)} of {count(total)}{'' if of == 'rows' else f' {of}'} right",
+        "svg": heatmap(held["labels"], held["matrix"], label, of),
     }
 
 
-def _worst(item: Variant) -> Table | None:
+def _worst(item: Variant, of: str) -> Table | None:
     held = item.confusion_matrix or {}
     names = [str(name) for name in held.get("labels") or ()]
     wrong = [
@@ -113,7 +115,7 @@ def _worst(item: Variant) -> Table | None:
     columns = [
         Column("True"),
         Column("Predicted as"),
-        Column("Rows", True),
+        Column(of.capitalize(), True),
         Column("Share of the true label", True),
     ]
     return Table(columns, rows, "Most frequent confusions") if rows else None
@@ -175,6 +177,7 @@ def _cost(facts: Facts) -> Table:
             )
     largest = {key: max((v.cost.get(key) or 0 for v in facts.variants), default=0) for key, _, _ in keys}
     rows = []
+    larger = larger_than_float32([{"name": v.name, **v.cost} for v in facts.variants])
     for item in facts.variants:
         if item.skipped and not any(v is not None for v in item.cost.values()):
             continue
@@ -182,7 +185,9 @@ def _cost(facts: Facts) -> Table:
         for key, _, shown in keys:
             amount = item.cost.get(key)
             exact = f"{count(amount)} bytes" if key.endswith("_bytes") and amount is not None else ""
-            note = cell_bar(amount, largest[key], item.mark) if amount is not None else ""
+            note = cell_bar(amount, largest[key], item.mark) if amount is not None else Markup("")
+            if key == "size_bytes" and item.name in larger:
+                note = escape(f"larger than {larger[item.name]}") + note
             cells.append(number(shown(amount), amount, hint=exact, note=note))
             if key == "weight_bytes":
                 share = item.cost.get("size_ratio")
