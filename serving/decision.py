@@ -24,10 +24,11 @@ def decide(scores: npt.ArrayLike, label: Mapping[str, Any]) -> list[Any]:
         >>> decide([[0.6, 0.7]], {"task": "multilabel", "classes": ["a", "b"], "threshold": [0.8, 0.5]})
         [['b']]
     """
-    found = np.asarray(scores)
+    # As the evaluation compares: a float32 score is not rounded up to a threshold that float32 cannot hold.
+    found = np.asarray(scores).astype(np.float64)
     classes, threshold = label["classes"], label.get("threshold")
     if label["task"] == "multilabel":
-        chosen = found >= np.asarray(0.5 if threshold is None else threshold, found.dtype)
+        chosen = found >= np.asarray(0.5 if threshold is None else threshold, np.float64)
         return [[name for name, on in zip(classes, row, strict=True) if on] for row in chosen]
     if label["task"] == "binary" and threshold is not None:
         return [classes[int(row[-1] >= threshold)] for row in found]

@@ -58,7 +58,7 @@ def predicted(scores: Array, threshold: float | None = None) -> Array:
     """
     scores = np.asarray(scores)
     if threshold is not None and scores.shape[1] == 2:
-        return (scores[:, 1] >= threshold).astype(np.int64)
+        return (scores[:, 1].astype(np.float64) >= threshold).astype(np.int64)
     return scores.argmax(axis=1).astype(np.int64)
 
 
