@@ -143,18 +143,17 @@ def _try_preprocessing(
     path: str, types: Mapping[str, RawType], label: tuple[RawColumn, str | None], output: Output
 ) -> list[dict[str, Any]]:
     column, weight = label
-    found: list[dict[str, Any]] = []
+    found: dict[str, dict[str, Any]] = {}
     separator = "|" if output.task == "multilabel" else None
     plan = LabelPlan(column.name, output.classes or None, weight, separator)
     wrapped = wrap_user_function(load_object(path, "preprocessing_fn"), path, list(types), plan)
 
     def noted(inputs: Mapping[str, Any]) -> dict[str, Any]:
         tensors = wrapped(inputs)
-        found.clear()
         for name, tensor in tensors.items():
             if name not in ("label", "weight"):
                 cardinality = _CATEGORIES if tensor.dtype == tf.int64 else None
-                found.append(describe_output(name, int(tensor.shape[1]), cardinality))
+                found[name] = describe_output(name, int(tensor.shape[1]), cardinality)
         return tensors
 
     weights: dict[str, RawType] = {} if weight is None else {weight: "float"}
@@ -168,7 +167,7 @@ def _try_preprocessing(
         raise ConfigError(
             f"`preprocessing_fn` must run on tensors. Received: {_told(error)} ({path})"
         ) from error
-    return sorted(found, key=lambda entry: str(entry["name"]))
+    return [found[name] for name in sorted(found)]
 
 
 def _fitted(outputs: Sequence[Planned]) -> Fitted:

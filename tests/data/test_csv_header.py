@@ -56,6 +56,14 @@ def test_line_breaks_and_quotes_in_names(encoding: str, end: str) -> None:
     assert names(content, "utf-8" if encoding == "utf-8-sig" else encoding) == header
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_wide_header_in_wide_characters(encoding: str) -> None:
+    header = [*WIDE[:9000], "late"]
+    content = text(header, ["1"] * 9001).encode(encoding)
+    assert names(content, encoding) == header
+    assert names(content[: len(text(header, end="").encode(encoding))], encoding) == header
+
+
 @pytest.mark.parametrize("blank", ["", "\n", "\r\n\r\n", "\n" * 300_000])
 def test_blank_lines_before_the_header(blank: str) -> None:
     found = read_header(io.BytesIO(f"{blank}a,late\n1,2\n".encode()), ",", "utf-8", "x.csv")

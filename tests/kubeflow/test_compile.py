@@ -292,6 +292,16 @@ def test_a_config_on_the_volume_is_written_told_and_read(tmp_path: Path) -> None
         step_config(file, "exec-ingest", volume)
 
 
+def test_a_config_at_a_uri_is_stored_and_read(tmp_path: Path) -> None:
+    Project.make(tmp_path, rows=50)
+    noisy(tmp_path, 12_000)
+    uri = (tmp_path / "store.gz").as_uri()
+    made = compile_pipeline(tmp_path / "demo.yaml", tmp_path / "p.yaml", (f"kubeflow.config_uri={uri}",))
+    assert made.beside is None
+    assert not (tmp_path / "p.config.gz").exists()
+    assert step_config(load_pipeline(made.path), "exec-ingest", tmp_path / "volume").name == "demo"
+
+
 def test_submit_refuses_what_needs_a_file_on_the_volume(tmp_path: Path) -> None:
     Project.make(tmp_path, rows=50)
     noisy(tmp_path, 12_000)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from headrace.components.trial import trial_output, try_features
 from headrace.data.errors import ConfigError
 from headrace.pipeline import own_code_trial
 from headrace.pipeline.config import RunConfig, column_plan, load_config, parse_config
@@ -193,6 +194,55 @@ def test_a_monitor_of_another_task(beside: Project) -> None:
         ConfigError, match=r"callbacks.0.options.monitor. must be .*for regression tasks. Received: val_auc"
     ):
         own_code_trial._try(config_with(beside, data=data, gates={}, evaluation={}, **parts))
+
+
+def described(config: RunConfig) -> dict[str, Any]:
+    plan = column_plan(config)
+    types = {name: plan.type_of(name) for name in plan.features}
+    label = next(column for column in plan.columns if column.name == plan.label)
+    output = trial_output(config.data.task, config.data.classes)
+    return try_features(config.features, config.preprocessing_fn, types, (label, plan.weight), output)
+
+
+def test_made_up_features_are_those_that_a_transform_would_describe(project: Project) -> None:
+    """Of what is not counted on data, all is as in a features.json: a bound of buckets more is a category more."""
+    features = {
+        "hour": {"kind": "numeric", "buckets": {"bounds": [6, 12, 18]}},
+        "far": {"kind": "numeric", "column": "distance", "buckets": {"quantiles": 8}},
+        "photo": {"kind": "image", "height": 4, "width": 5, "channels": 1, "scale": "zscore"},
+        "distance": {"kind": "numeric"},
+    }
+    found = {
+        entry["name"]: entry
+        for entry in described(config_with(project, features=features, evaluation={}))["features"]
+    }
+    # Three bounds part four ranges; eight quantiles are parted by seven; missing is a category of its own.
+    assert (found["hour"]["cardinality"], found["far"]["cardinality"]) == (5, 9)
+    assert found["photo"]["shape"] == [4, 5, 1]
+    assert {key: len(value) for key, value in found["photo"]["pixels"].items()} == {"multiply": 1, "add": 1}
+    assert found["distance"]["role"] == "dense"
+
+
+@pytest.mark.parametrize(
+    ("task", "classes"),
+    [
+        ("binary", ["no", "yes"]),
+        ("multiclass", ["a", "b", "c"]),
+        ("multilabel", ["a", "b", "c"]),
+        ("regression", None),
+    ],
+)
+def test_outputs_of_a_preprocessing_fn_are_described_for_every_task(
+    task: str, classes: list[str] | None, beside: Project
+) -> None:
+    sections = user_fn("mine:prepare")
+    sections["data"] = {**sections["data"], "task": task}
+    found = described(config_with(beside, gates={}, **sections))
+    assert found["label"] == {"task": task, "classes": classes}
+    assert [(entry["name"], entry["role"], entry["width"]) for entry in found["features"]] == [
+        ("carrier", "index", 1),
+        ("distance", "dense", 1),
+    ]
 
 
 def test_names_of_own_code(project: Project) -> None:
