@@ -24,6 +24,7 @@ __all__ = [
     "TransferConfig",
     "TransformerConfig",
     "WideDeepConfig",
+    "stated_independence",
 ]
 
 Activation = Literal["relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu"]
@@ -283,11 +284,15 @@ class CustomConfig(Section):
     Attributes:
         function: Import path "module:function" of `build`.
         options: Values for the function, which tuning can search too.
+        row_independent: Whether the model answers each row by itself, whatever rows are beside it: then
+            `headrace serve` may put requests of different clients into one run. It is checked with golden
+            and extreme rows, but not proven.
     """
 
     family: Literal["custom"]
     function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     options: Annotated[dict[str, object], MAY_HOLD_SECRET] = {}  # noqa: RUF012 - pydantic copies it
+    row_independent: bool = False
 
 
 def _name_family(section: Any) -> Any:
@@ -342,3 +347,10 @@ ModelConfig = Annotated[
     BeforeValidator(_name_family),
 ]
 """A family's section; without `family` it is an mlp."""
+
+
+def stated_independence(config: ModelConfig) -> bool | None:
+    """Return whether a family of the user's own says that its rows are independent; None for others."""
+    if isinstance(config, EnsembleConfig):
+        return stated_independence(config.member)
+    return config.row_independent if isinstance(config, CustomConfig) else None

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
+from headrace.components.independence.mark import copy_mark
 from headrace.components.models.output import Output
 from headrace.components.models.portable import portable
 from headrace.components.node import NodeContext, NodeResult, emit
@@ -139,6 +140,7 @@ def _int8_weights(source: _Source, folder: Path) -> Variant:
         save_module(
             serving_module(quantized.forward, transform, source.output, quantized.trackables), str(folder)
         )
+    copy_mark(str(source.model_dir / "Format-Serving"), str(folder))
     _check_stored(quantized, source.model_dir / "Format-Serving", folder)
     found = answers(
         quantized.forward({n: tf.constant(v) for n, v in source.calibration.items()}), source.output

@@ -18,7 +18,14 @@ from headrace.serving.raw import raw_columns
 
 from .signatures import answers, save_module, serving_module, transformed_module
 
-__all__ = ["content_sha256", "export_model", "held_variables", "run_in_session", "verify_exports"]
+__all__ = [
+    "content_sha256",
+    "export_model",
+    "golden_columns",
+    "held_variables",
+    "run_in_session",
+    "verify_exports",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -99,8 +106,7 @@ def verify_exports(
     Raises:
         HeadraceError: If it exceeds the tolerance of float32 runtimes.
     """
-    types = {column["name"]: column["type"] for column in transform.features["raw"]}
-    raw = raw_columns(_golden_inputs(transform_graph_uri), types)
+    raw, _ = golden_columns(transform, transform_graph_uri)
     serving = os.path.join(model_uri, SERVING_FORMAT)
     transformed = {name: tensor.numpy() for name, tensor in transform.from_raw(raw).items()}
     name = "outputs" if output.task == "regression" else "scores"
@@ -121,6 +127,12 @@ def verify_exports(
             )
         worst = max(worst, difference)
     return worst
+
+
+def golden_columns(transform: Any, transform_graph_uri: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the golden rows of a transform as columns, and the types of these."""
+    types = {column["name"]: column["type"] for column in transform.features["raw"]}
+    return raw_columns(_golden_inputs(transform_graph_uri), types), types
 
 
 def content_sha256(model: Any, transform_graph_uri: str, spec: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
-from headrace.components.models.config import ModelConfig
+from headrace.components.independence.mark import mark_rows
+from headrace.components.models.config import ModelConfig, stated_independence
 from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.components.team import Team
@@ -18,7 +19,7 @@ from headrace.components.team import Team
 from .callbacks import RunFolders
 from .config import TrainingConfig
 from .curves import curve_hint
-from .export import content_sha256, export_model, verify_exports
+from .export import SERVING_FORMAT, content_sha256, export_model, golden_columns, verify_exports
 from .hardware import prepare
 from .join import explained, gather
 from .settings import apply_values
@@ -55,6 +56,9 @@ def run(ctx: NodeContext) -> NodeResult:
     emit("phase", text="exporting")
     export_model(trained.model, transform, trained.output, model_uri)
     verify_exports(trained.model, transform, trained.output, model_uri, graph_uri)
+    golden = golden_columns(transform, graph_uri)
+    text = mark_rows(os.path.join(model_uri, SERVING_FORMAT), *golden, stated_independence(config))
+    emit("phase", text=text)
     summary = _write_model(trained, config, training, transform.features, graph_uri, model_uri, tuned)
     _write_history(trained, folders, run_uri)
     return NodeResult(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.serving.row_mark import read_row_mark
+
 from .project import Project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -74,6 +76,7 @@ def test_bundle_without_tensorflow_agrees_with_the_saved_model(tmp_path: Path) -
     rows = tmp_path / "rows.json"
     rows.write_text(json.dumps(odd_rows()), encoding="utf-8")
     push = project.folder / "push"
+    assert "serving_raw" in read_row_mark(push / "serving" / "demo" / "1")  # buckets, crosses, embeddings
     device = answers(ON_DEVICE, push / "lite" / "demo" / "1", rows, tmp_path / "device.json")
     server = answers(ON_SERVER, push / "serving" / "demo" / "1", rows, tmp_path / "server.json")
     assert device.shape == server.shape == (ROWS, 2)

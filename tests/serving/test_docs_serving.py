@@ -137,7 +137,7 @@ def test_flags_on_the_page_are_those_of_the_server() -> None:
     from headrace.serving.server.flags import FLAGS
 
     known = {flag.name for flag in FLAGS}
-    commands = {"labels", "help", "input", "output", "keep", "model", "images"}
+    commands = {"check", "labels", "help", "input", "output", "keep", "model", "images"}
     named = set(re.findall(r"--([a-z_]{4,})", PAGE.read_text(encoding="utf-8")))
     assert named - commands <= known
 

@@ -1,0 +1,1 @@
+"""Whether a graph answers each row by itself, found out from its operators and not from samples."""
