@@ -273,9 +273,9 @@ def _steps(lengths: Mapping[str, Any]) -> str:
 def _spark(name: str, split: str, item: Mapping[str, Any] | None) -> Markup | str:
     if not item or item["type"] == "image":
         return DASH
-    if item["type"] == "text" and item["top"] and item["top"][0][1] < _RARE * item["present"]:
-        return DASH  # free text: its most frequent values say nothing
     bins = [(str(value), n) for value, n in item.get("bins") or ()]
+    if item["type"] == "text" and max((n for _, n in bins), default=0) < max(1, _RARE * item["present"]):
+        return DASH  # free text: its most frequent values say nothing
     several = "lengths" in item
     of = sum(n for _, n in bins) if several or item["type"] == "number" else item["present"]
     label = f"Distribution of {name} in {split}"
