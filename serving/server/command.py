@@ -12,6 +12,7 @@ from .config_file import read_config
 from .flags import FlagValues, parse_flags
 from .folders import check_model
 from .quiet import import_quietly
+from .rehearsal import fork_helper
 
 __all__ = ["run_command", "versions"]
 
@@ -44,7 +45,7 @@ def run_command(arguments: Sequence[str], say: Say, show: Say) -> int:
     check_free(read_addresses(flags))
     _log_to_stderr()
     say(f"loading {named}")
-    import_quietly()
+    import_quietly(fork_helper if flags["rehearse_loads"] else None)
     from .serve import serve
 
     code = serve(arguments, say)

@@ -15,9 +15,10 @@ from . import inference
 from .admission import Admission
 from .batching import Batcher, Limits
 from .errors import Code, ServingError
+from .integrity import fingerprint
 from .manager import Lease, Manager, ManagerSettings, State, VersionStatus
 from .model_spec import ModelSpec
-from .rehearsal import rehearse
+from .rehearsal import Load, LoadLimits, Rehearsals
 from .servable import Method, Servable, load
 from .source import ModelEntry, entries_of
 from .warmup import warm_up
@@ -46,8 +47,8 @@ class Settings:
         labels_for_unavailable: Whether a new label may name a version that is not loaded yet.
         warmup_iterations: How often each warm-up request is run, >= 1.
         max_in_flight: Computations that are taken on at once, over all models and doors, >= 1.
-        rehearse_loads: Whether a version is loaded in a process of its own before it is loaded here, where
-            another version of its model is served.
+        rehearse_loads: What the load of a version may take in a process of its own, which comes before it is
+            loaded here; None loads it here at once.
     """
 
     manager: ManagerSettings = field(default_factory=ManagerSettings)
@@ -62,7 +63,7 @@ class Settings:
     labels_for_unavailable: bool = False
     warmup_iterations: int = 1
     max_in_flight: int = 1024
-    rehearse_loads: bool = False
+    rehearse_loads: LoadLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Core:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        limits = self.settings.rehearse_loads
+        self._rehearsals = Rehearsals(limits) if limits else None
         self._manager = Manager(self._load, self.settings.manager)
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._configured = False
@@ -120,6 +123,8 @@ class Core:
 
     async def close(self) -> None:
         """Stop loading and close every model."""
+        if self._rehearsals is not None:
+            self._rehearsals.close()
         await self._manager.close()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
 
@@ -322,8 +327,12 @@ class Core:
     def _load(self, name: str, version: int, path: str) -> Servable:
         """Load a version and warm it up, in a thread."""
         settings = self.settings
-        if settings.rehearse_loads and self._manager.serving.get(name):
-            rehearse(name, version, path, settings.allow_ops, settings.check_sums)
+        before = fingerprint(path)
+        if self._rehearsals is not None:
+            asked = Load(
+                name, version, path, settings.allow_ops, settings.check_sums, settings.warmup_iterations
+            )
+            self._rehearsals.try_out(asked)
         servable = load(
             name,
             version,
@@ -331,7 +340,8 @@ class Core:
             intra_op_threads=settings.intra_op_threads,
             inter_op_threads=settings.inter_op_threads,
             allow_ops=settings.allow_ops,
-            check_sums=settings.check_sums,
+            check_sums=settings.check_sums if self._rehearsals is None else "off",
+            before=before,
         )
         try:
             warm_up(servable, iterations=settings.warmup_iterations)

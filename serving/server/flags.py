@@ -70,7 +70,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("file_system_poll_wait_seconds", "int", 1, "Seconds between looks for new versions; 0: once."),
     Flag("max_num_load_retries", "int", 5, "How often a failed load is tried again."),
     Flag("load_retry_interval_micros", "int", 60_000_000, "Microseconds before a load is tried again."),
-    Flag("num_load_threads", "int", 0, "Versions that are loaded at once; 0 is one."),
+    Flag("num_load_threads", "int", 0, "Versions that are loaded at once; 0: 16."),
     Flag(
         "allow_version_labels_for_unavailable_models",
         "bool",
@@ -99,7 +99,11 @@ FLAGS: tuple[Flag, ...] = (
         "present",
         "What is asked of manifest.json: present (it must hold, if any), require, off.",
     ),
-    _own("rehearse_loads", "bool", False, "Try a new version in another process before it replaces one."),
+    _own("rehearse_loads", "bool", True, "Try a version in a process of its own before it is loaded here."),
+    _own("max_load_seconds", "float", 600.0, "Seconds that such a try may take."),
+    _own(
+        "max_load_mib", "int", 0, "MiB of memory that it may take; 0: 4096 and ten times the folder's size."
+    ),
     _own(
         "merge_requests",
         "bool",

@@ -36,14 +36,15 @@ class ManagerSettings:
         max_load_retries: How often a failed load is tried again, >= 0.
         load_retry_interval_s: Seconds before a failed load is tried again; a folder that changes is tried
             again at once.
-        load_threads: Versions that are loaded at the same time, >= 1.
+        load_threads: Versions that are loaded at the same time, >= 1; one that is slow delays no other while
+            there are more.
         versions_always_present: Whether a model whose last version vanished from the disk is served on.
     """
 
     poll_wait_s: float = 1.0
     max_load_retries: int = 5
     load_retry_interval_s: float = 60.0
-    load_threads: int = 1
+    load_threads: int = 16
     versions_always_present: bool = False
 
 

@@ -3,21 +3,26 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["import_quietly"]
 
 
-def import_quietly() -> None:
+def import_quietly(before_use: Callable[[], None] | None = None) -> None:
     """Import TensorFlow and let it look for devices; what it writes is shown only if that fails.
 
     Before its logger is set up it heeds no environment variable and writes past `sys.stderr`.
+
+    Args:
+        before_use: Called when it is imported but has not looked for devices: then it can be forked.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _held_back():
         import tensorflow as tf
 
+        if before_use is not None:
+            before_use()
         tf.compat.v1.Session(graph=tf.Graph()).close()
     tf.get_logger().setLevel("ERROR")
 

@@ -16,7 +16,7 @@ from headrace.serving.row_mark import read_row_mark
 from headrace.serving.session import ForbiddenOps, SessionModel, UnreadableModel
 
 from .errors import Code, ServingError
-from .integrity import fingerprint
+from .integrity import Fingerprint, fingerprint
 from .tensors import DTYPES, dtype_name, from_proto
 
 __all__ = ["Argument", "Method", "Servable", "from_op_error", "load"]
@@ -182,13 +182,24 @@ def load(
     inter_op_threads: int = 1,
     allow_ops: Collection[str] = (),
     check_sums: CheckSums = "present",
+    before: Fingerprint | None = None,
 ) -> Servable:
     """Load one version as the C++ server does, and only if its folder is whole and stays the same.
+
+    Args:
+        name: Name that it is served by.
+        version: Its version number.
+        path: Folder of the version.
+        intra_op_threads: Threads within an operator, >= 1; 0 lets TensorFlow choose.
+        inter_op_threads: Operators that run at once, >= 1; 0 lets TensorFlow choose.
+        allow_ops: Operators that a model must not hold, and are allowed all the same.
+        check_sums: What is asked of the version's manifest.json.
+        before: The folder as somebody has looked at it already; it must be the same still.
 
     Raises:
         ServingError: With the code and the text that the version's state shall show.
     """
-    before = fingerprint(path)
+    before = before or fingerprint(path)
     if not glob.glob(os.path.join(glob.escape(path), "saved_model.pb*")):
         raise ServingError(
             Code.NOT_FOUND,

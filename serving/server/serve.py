@@ -15,6 +15,7 @@ from .flags import FlagValues, parse_flags
 from .grpc_door import GrpcDoor, GrpcSettings
 from .manager import ManagerSettings
 from .metrics import Metrics
+from .rehearsal import LoadLimits
 from .request_log import RequestLog
 from .rest import RestDoor, RestSettings
 from .run import DoorMaker, RunSettings, Server, entry_of_folder, run
@@ -130,7 +131,7 @@ def _core(flags: FlagValues) -> Settings:
             poll_wait_s=float(flags["file_system_poll_wait_seconds"]),
             max_load_retries=max(0, flags["max_num_load_retries"]),
             load_retry_interval_s=max(0, flags["load_retry_interval_micros"]) / 1e6,
-            load_threads=max(1, flags["num_load_threads"]),
+            load_threads=max(0, flags["num_load_threads"]) or ManagerSettings.load_threads,
         ),
         merge_requests=flags["merge_requests"],
         run_threads=max(0, flags["run_threads"]),
@@ -140,10 +141,21 @@ def _core(flags: FlagValues) -> Settings:
         check_sums=flags["check_sums"],
         check_method_name=flags["enable_signature_method_name_check"],
         labels_for_unavailable=flags["allow_version_labels_for_unavailable_models"],
-        rehearse_loads=flags["rehearse_loads"],
+        rehearse_loads=_limits(flags),
         max_in_flight=max(1, flags["max_in_flight"]),
         warmup_iterations=max(1, flags["num_request_iterations_for_warmup"]),
     )
+
+
+def _limits(flags: FlagValues) -> LoadLimits | None:
+    """Return what a load may take in a process of its own; None where that is turned off."""
+    seconds, memory_mib = flags["max_load_seconds"], flags["max_load_mib"]
+    if seconds <= 0 or memory_mib < 0:
+        raise ConfigError(
+            "`--max_load_seconds` must be > 0 and `--max_load_mib` >= 0. "
+            f"Received: {seconds:g} and {memory_mib}"
+        )
+    return LoadLimits(seconds, memory_mib << 20) if flags["rehearse_loads"] else None
 
 
 def _doors(flags: FlagValues, tls: Tls | None, metrics: Metrics, log: RequestLog) -> list[DoorMaker]:

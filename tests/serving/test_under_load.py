@@ -182,13 +182,12 @@ def test_swaps_under_32_clients_of_both_doors(exports, tmp_path, swaps):
     assert values == {1, 2}
 
 
-def rehearsals(server: Served) -> list[psutil.Process]:
-    found = []
-    for child in server.process.children():
-        with suppress(psutil.Error):  # it has just ended
-            if any("rehearsal" in part for part in child.cmdline()):
-                found.append(child)
-    return found
+def tries(server: Served) -> list[psutil.Process]:
+    """The processes that versions are tried in: children of watchers, which are children of a helper."""
+    with suppress(psutil.Error):  # one has just ended
+        watchers = [child for helper in server.process.children() for child in helper.children()]
+        return [child for watcher in watchers for child in watcher.children()]
+    return []
 
 
 @pytest.mark.slow
@@ -198,12 +197,12 @@ def test_a_version_that_kills_its_loader_does_not_kill_the_server(exports, tmp_p
     base.mkdir()
     publish(base, exports[2], 1)
     stop = Event()
-    flags = [f"--model_base_path={base}", "--model_name=m", "--max_num_load_retries=0", "--rehearse_loads"]
+    flags = [f"--model_base_path={base}", "--model_name=m", "--max_num_load_retries=0"]
     with serve(*flags) as server, ThreadPoolExecutor(1) as thread:
         client = thread.submit(ask_over_grpc, server, 0, stop)
         try:
             publish(base, exports[1], 2)
-            until(lambda: bool(found := rehearsals(server)) and not found[0].kill())
+            until(lambda: bool(found := tries(server)) and not found[0].kill())
             until(lambda: states(server).get(2, (0, ""))[0] == END)
             assert "it was killed by SIGKILL" in states(server)[2][1]
             assert states(server)[1] == (AVAILABLE, "")
