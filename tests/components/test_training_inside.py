@@ -228,6 +228,8 @@ def curve(train: list[float], judged: list[float]) -> list[dict[str, Any]]:
         ([0.7, 0.6, 0.5], [0.7, 0.6, 0.5], 3, "Still improving at the last epoch, 3"),
         ([0.7, 0.3, 0.2], [0.7, 0.5, 0.5], 9, "At its best the loss on train is 40% below"),
         ([0.7, 0.5, 0.49], [0.7, 0.5, 0.5], 9, "no sign of over- or underfitting"),
+        ([0.8, 0.37], [0.8, 0.5], 9, "At its best the loss on train is 26% below"),
+        ([0.7, 0.5], [0.7, 0.6], 2, "Still improving at the last epoch, 2"),
         ([0.7], [0.7], 9, "Too few epochs"),
         ([0.7, float("nan")], [0.7, 0.6], 9, "Too few epochs"),
     ],
@@ -243,6 +245,7 @@ def test_curves_say(train: list[float], judged: list[float], limit: int, expecte
         ([0.5, 0.6, 0.7], [0.7, 0.6, 0.69], 9),  # train rose, eval fell
         ([0.7, 0.69, 0.6], [0.7, 0.75, 0.71], 9),  # eval is above where it began
         ([0.7, 0.7, 0.7], [0.7, 0.6, 0.6], 9),  # train stood still, eval fell
+        ([0.7, 0.38], [0.7, 0.5], 9),  # train is 24 % below eval
         ([0.7, 0.5, 0.52], [0.7, 0.5, 0.6], 9),  # eval rose at the end, and so did train
     ],
 )

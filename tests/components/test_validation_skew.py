@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 
 from headrace.components.gates.state import Bound
 from headrace.components.validation.distributions import (
@@ -226,3 +226,63 @@ def test_the_nodes_write_what_was_counted(tmp_path: Path) -> None:
     assert [entry["split"] for entry in worst] == ["eval"] * 6 + ["test"] * 6
     assert worst[6]["feature"] == "month"
     assert worst[6]["value"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "edges", "drawn"),
+    [
+        # Whole numbers 0 to 11: a bin each.
+        (np.arange(12), (1, 2, 3, 4, 5, 7, 8, 9, 10), tuple(range(1, 12))),
+        # 0 to 99: five numbers a bin.
+        (np.arange(100), (9, 19, 29, 39, 49, 59, 69, 79, 89), tuple(range(5, 100, 5))),
+        # One odd number on each side: drawn are 2.6 times the inner eight tenths, no more.
+        (np.array([-1000, *range(98), 1000]), (8, 18, 28, 38, 48, 58, 68, 78, 88), None),
+        # A value of nine tenths of the rows: it, and what lies below and above.
+        (np.array([4] * 95 + [1, 2, 3, 5, 6]), (4, 5), (4, 5)),
+    ],
+)
+def test_edges_of_whole_numbers(
+    values: np.ndarray, edges: tuple[int, ...], drawn: tuple[int, ...] | None
+) -> None:
+    found = choose_bins({"train": [record_batch({"n": values})]})["n"]
+    assert (found.edges, found.integer) == (edges, True)
+    if drawn is not None:
+        assert found.drawn == drawn
+    else:  # from 8 - 80 to 88 + 80 in steps of 13
+        assert found.drawn == tuple(range(-72 + 13, 169, 13))
+
+
+def test_edges_of_fractions() -> None:
+    values = np.array([-100.0, *np.linspace(0, 1, 199), 100.0])
+    found = choose_bins({"train": [record_batch({"x": values})]})["x"]
+    deciles = np.sort(values)[np.ceil(np.arange(1, 10) * 201 / 10).astype(int) - 1].astype(np.float32)
+    assert found.edges == pytest.approx(deciles, abs=1e-6)
+    room = deciles[-1] - deciles[0]
+    low, high = deciles[0] - room, deciles[-1] + room
+    assert found.drawn == pytest.approx([low + k * (high - low) / 20 for k in range(1, 20)], abs=1e-6)
+    assert not found.integer
+    # The ends are those of train where nothing lies far out.
+    inner = choose_bins({"train": [record_batch({"x": np.linspace(0, 1, 201)})]})["x"]
+    assert inner.drawn == pytest.approx(np.linspace(0, 1, 21)[1:-1])
+    constant = choose_bins({"train": [record_batch({"x": np.full(9, 0.5)})]})["x"]
+    assert constant.edges == constant.drawn == (0.5, float(np.nextafter(0.5, 1)))
+
+
+def test_chance_of_categories_is_that_of_the_most_variable_share() -> None:
+    train, test = np.array(["a"] * 60 + ["b"] * 40), np.array(["a"] * 10 + ["b"] * 15)
+    found = compared({"train": {"w": train}, "test": {"w": test}})["test", "w"]
+    share = 70 / 125
+    # Three shares: of a, of b, and of rows without a value; two sides each.
+    sigmas = norm.ppf(1 - 0.01 / 6)
+    expected = sigmas * np.sqrt(share * (1 - share) * (1 / 100 + 1 / 25)) + 1 / 25
+    assert found.chance == pytest.approx(expected)
+    # With as many columns again, chance has more tries.
+    more = compared({"train": {"w": train, "v": train}, "test": {"w": test, "v": test}})["test", "w"]
+    assert more.chance == pytest.approx(
+        norm.ppf(1 - 0.005 / 6) * np.sqrt(share * (1 - share) * (1 / 100 + 1 / 25)) + 1 / 25
+    )
+
+
+def test_a_bound_that_chance_only_meets_is_the_bound() -> None:
+    (gate,) = judge_skew([distance("test", "a", 0.1, 0.2)], ["train", "test"], 0.2, error=False)
+    assert gate.reason.endswith("at most 0.2 is allowed.")
