@@ -65,8 +65,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11,<3.14",
-    packages=find_room_packages(),
-    package_dir={f"headrace.{room}": room for room in ROOMS},
+    # The folder `headrace` holds `__main__.py` alone, for `python -m headrace`.
+    packages=["headrace", *find_room_packages()],
+    package_dir={"headrace": "headrace"} | {f"headrace.{room}": room for room in ROOMS},
     package_data={"": DATA_PATTERNS},
     install_requires=requirements["base"],
     extras_require=extras,

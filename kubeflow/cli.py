@@ -8,28 +8,12 @@ from typing import Any
 
 import click
 
-from headrace.data.errors import EnvironmentProblem
 from headrace.pipeline.cli_options import LOCAL_PATH, overrides
 
 __all__ = ["group"]
 
 
-class _Group(click.Group):
-    """Says what to install where kfp is missing."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in ("kfp", "kfp_server_api"):
-                raise
-            raise EnvironmentProblem(
-                f"this command needs kfp. Received: no module {error.name}",
-                "pip install 'headrace[kubeflow]'",
-            ) from None
-
-
-@click.group("kubeflow", cls=_Group)
+@click.group("kubeflow")
 def group() -> None:
     """Run on Kubeflow Pipelines: compile, check, simulate, submit, schedule, watch."""
 

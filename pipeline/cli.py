@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from headrace.data.errors import ConfigError, HeadraceError
+from headrace.data.extras import missing_extra
 
 from .cli_options import LOCAL_PATH, overrides, print_error, with_debug
 from .cli_serving import SERVING_COMMANDS
@@ -64,6 +65,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if missing := missing_extra(error):
+            print_error(missing)
+            sys.exit(missing.exit_code)
         click.echo(f"error: {type(error).__name__}: {error}", err=True)
         click.echo("this is a fault of headrace or of the machine; --debug shows where", err=True)
         sys.exit(1)
@@ -139,10 +143,11 @@ def _run(config: str, overrides: tuple[str, ...], force: bool, as_json: bool) ->
 @with_debug
 def _resume(run_id: str, runs: str, as_json: bool) -> None:
     """Go on with a run that was stopped or failed."""
-    from .runs import find_run, run
+    from .runs import find_run, read_request, run
 
-    request = find_run(runs, run_id)
-    _print_result(run(request["config_path"], request["overrides"], run_id=run_id), as_json)
+    folder = find_run(runs, run_id)
+    request = read_request(folder)
+    _print_result(run(request["config_path"], request["overrides"], run_id=folder.name), as_json)
 
 
 def _print_result(result: Any, as_json: bool) -> None:
@@ -194,13 +199,15 @@ def _node(**options: Any) -> None:
 @with_debug
 def _report(run_id: str | None, runs: str, open_it: bool) -> None:
     """Tell where a run's report is (the latest run by default)."""
-    from .runs import find_run
+    from .runs import find_run, short_name
 
-    chosen = run_id or _latest(runs)
-    find_run(runs, chosen)
-    path = Path(runs) / chosen / "report.html"
+    folder = find_run(runs, run_id or _latest(runs))
+    path = folder / "report.html"
     if not path.exists():
-        raise ConfigError(f"a run must have ended to have a report. Received: {chosen}")
+        raise ConfigError(
+            f"a run must have ended to have a report. Received: {folder.name}",
+            f"headrace resume {short_name(folder)}",
+        )
     click.echo(path)
     if open_it:
         click.launch(path.absolute().as_uri())
@@ -213,14 +220,14 @@ def _report(run_id: str | None, runs: str, open_it: bool) -> None:
 def _why(run_id: str | None, runs: str) -> None:
     """Say why a run ended as it did: every gate with its state and reason (the latest run by default)."""
     from .outcome import print_gates
-    from .runs import find_run
+    from .runs import find_run, short_name
 
-    chosen = run_id or _latest(runs)
-    find_run(runs, chosen)
-    path = Path(runs) / chosen / "summary.json"
+    folder = find_run(runs, run_id or _latest(runs))
+    path = folder / "summary.json"
     if not path.exists():
         raise ConfigError(
-            f"a run must have ended to tell why. Received: {chosen}", f"headrace resume {chosen}"
+            f"a run must have ended to tell why. Received: {folder.name}",
+            f"headrace resume {short_name(folder)}",
         )
     print_gates(json.loads(path.read_text(encoding="utf-8")))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from headrace.data.extras import require
 from headrace.serving.manifest import CHECKS
 
 from .cli_options import LOCAL_PATH, overrides, with_debug
@@ -32,6 +33,7 @@ class _ServeCommand(click.Command):
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL_DIR_OR_CONFIG [FLAGS]")
 def _serve(arguments: tuple[str, ...]) -> None:
     """Serve a model over REST and gRPC, as TensorFlow Serving does."""
+    require("serving")
     from headrace.serving.server.command import run_command
 
     given = [argument for argument in arguments if argument != "--debug"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headrace.components.infra.engine import find_tensorflow_serving
+from headrace.data.extras import how_to_install
 
 __all__ = ["Finding", "examine"]
 
@@ -87,7 +88,7 @@ def _packages() -> list[Finding]:
             findings.append(Finding(name, "ok", importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             findings.append(
-                Finding(name, "warn", "not installed; `pip install headrace[all]` or `make setup` brings it")
+                Finding(name, "warn", f"not installed; `{how_to_install('all')}` or `make setup` brings it")
             )
     return findings
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError
+from headrace.data.extras import require
 
 from .check import check
 from .config import RunConfig, config_folder, load_config
@@ -24,7 +25,9 @@ from .progress import TerminalReporter
 from .store import Store, prepare_folder
 from .summary import build_evidence, build_summary, write_atomically
 
-__all__ = ["Report", "RunResult", "conclude", "find_run", "run"]
+__all__ = ["Report", "RunResult", "conclude", "find_run", "read_request", "run", "short_name"]
+
+_REQUEST = "request.json"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def run(
         EnvironmentProblem: If an output folder cannot be written, or the metadata's database does not answer;
             nothing was started.
     """
+    require("pipeline")
     config = load_config(config_path, overrides)
     console = console or Console(stderr=True)
     check(config, config_folder(config_path), lambda text: console.print(text, highlight=False, markup=False))
@@ -146,7 +150,7 @@ def run(
                 "overrides": list(overrides),
                 "run_id": run_id,
             }
-            write_atomically(folder / "request.json", json.dumps(request, indent=1))
+            write_atomically(folder / _REQUEST, json.dumps(request, indent=1))
             outcomes, failure = run_nodes(config, run_id, TerminalReporter(console), interrupts, cache)
             return conclude(config, run_id, folder, outcomes, failure, command)
     except OSError as error:
@@ -187,17 +191,32 @@ def conclude(
     )
 
 
-def find_run(runs: str, run_id: str) -> dict[str, Any]:
-    """Return the request of an earlier run.
+def find_run(runs: str, run: str) -> Path:
+    """Return the folder of an earlier run.
+
+    Args:
+        runs: Folder of runs.
+        run: Id of one of them; or the path of any run's folder, or of what lies in it, as runs print them.
 
     Raises:
         ConfigError: If there is no such run.
     """
-    path = Path(runs) / run_id / "request.json"
-    if not path.exists():
-        known = sorted(p.parent.name for p in Path(runs).glob("*/request.json"))[-5:]
-        raise ConfigError(
-            f"a run must be one of those in {runs} ({', '.join(known) or 'none yet'}). Received: {run_id}"
-        )
-    request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    named = Path(run)
+    for folder in (Path(runs) / named, named, *named.parents[:-1]):
+        if (folder / _REQUEST).is_file():
+            return folder
+    known = sorted(p.parent.name for p in Path(runs).glob(f"*/{_REQUEST}"))[-5:]
+    raise ConfigError(
+        f"a run must be one of those in {runs} ({', '.join(known) or 'none yet'}). Received: {run}"
+    )
+
+
+def read_request(folder: Path) -> dict[str, Any]:
+    """Return what a run was started with: `config_path`, `overrides` and `run_id`."""
+    request: dict[str, Any] = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
     return request
+
+
+def short_name(folder: Path) -> str:
+    """Return what names a run on the command line from here: its id where `--runs` may be left out."""
+    return shlex.quote(folder.name if folder.parent == Path("runs") else shown_path(folder))

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from headrace.data.errors import ConfigError, HeadraceError
+from headrace.data.extras import require
 from headrace.data.readers.spans import has_span, newest_span
 
 from .config import RunConfig
@@ -52,6 +53,7 @@ def run_command(
     from .step import check_node, run_step
 
     check_node(node_id)
+    require("pipeline")
     settings = [*overrides, *([] if metadata is None else [f"metadata.url={metadata}"])]
     loaded = load_any_config(config, settings, texts=texts, root=root, sha256=config_sha256)
     loaded = _with_span(loaded, span)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,3 +68,48 @@ def test_contracts_and_typing_cover_every_room() -> None:
     assert {name.removeprefix("headrace.") for name in contracts} == rooms
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert set(re.search(r"^ROOMS := (.*)$", makefile, flags=re.MULTILINE)[1].split()) == rooms
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pip install .` unpacks, made of the sources alone."""
+    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    rooms = ("headrace", "data", "serving", "components", "pipeline", "kubeflow")
+    for room in rooms:
+        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (ROOT / "setup.py", *ROOT.glob("[LNRMpr]*.[imt]*"), ROOT / "LICENSE", ROOT / "NOTICE"):
+        shutil.copy(file, source)
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(site)!r}))"
+    command = [sys.executable, "-c", code]
+    built = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=100)
+    assert built.returncode == 0, built.stderr
+    (archive,) = site.glob("*.whl")
+    zipfile.ZipFile(archive).extractall(site)
+    return site
+
+
+def test_a_wheel_holds_every_room_typed_and_nothing_else(wheel: Path) -> None:
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert {path.parent.name for path in wheel.glob("headrace/*/py.typed")} == rooms
+    assert {path.name for path in (wheel / "headrace").iterdir()} == rooms | {"__main__.py"}
+    folders = [path.name for path in wheel.iterdir() if path.is_dir() and path.suffix != ".dist-info"]
+    assert folders == ["headrace"]
+    for room in rooms:
+        sources = {path.relative_to(ROOT / room) for path in (ROOT / room).rglob("*.py")}
+        packed = wheel / "headrace" / room
+        assert sources == {path.relative_to(packed) for path in packed.rglob("*.py")}
+
+
+@pytest.mark.parametrize("installed", ["editable", "wheel"])
+@pytest.mark.parametrize("module", ["headrace", "headrace.pipeline"])
+def test_the_package_is_the_command(module: str, installed: str, wheel: Path, tmp_path: Path) -> None:
+    # Without site-packages' .pth files there is no editable install.
+    code = f"import sys, runpy; sys.argv = ['x', 'schema']; runpy.run_module({module!r}, run_name='__main__')"
+    packages = Path(pytest.__file__).parents[1]
+    arguments, path = {
+        "editable": (["-m", module, "schema"], ""),
+        "wheel": (["-S", "-c", code], f"{wheel}:{packages}"),
+    }[installed]
+    command, env = [sys.executable, *arguments], {"PYTHONPATH": path}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert '"title": "headrace run config"' in done.stdout, done.stderr

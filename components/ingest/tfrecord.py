@@ -8,11 +8,10 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from headrace.components.whole_file import whole_file
 
@@ -75,7 +74,7 @@ def write_shard(path: str, batches: Iterable[pa.RecordBatch], rows: int, level: 
 
 def _write(path: str, pieces: Iterator[tuple[int, pa.RecordBatch]], limit: int, level: int) -> None:
     """Write pieces up to the one that ends at row `limit`."""
-    encoder = RecordBatchToExamplesEncoder()
+    encoder = _encoder()
     packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
     with open(path, "wb") as stream:
         for end, piece in pieces:
@@ -85,11 +84,16 @@ def _write(path: str, pieces: Iterator[tuple[int, pa.RecordBatch]], limit: int, 
         stream.write(packer.flush())
 
 
-def encode_examples(
-    batch: pa.RecordBatch, encoder: RecordBatchToExamplesEncoder | None = None
-) -> list[bytes]:
+def _encoder() -> Any:
+    # Where it is used: `validate` reads rows, and needs no more than a base install.
+    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+    return RecordBatchToExamplesEncoder()
+
+
+def encode_examples(batch: pa.RecordBatch, encoder: Any = None) -> list[bytes]:
     """Serialize each row as a tf.Example; missing is a feature without a list, as CsvExampleGen writes it."""
-    encoder = encoder or RecordBatchToExamplesEncoder()
+    encoder = encoder or _encoder()
     lists = pa.RecordBatch.from_arrays(
         [_as_lists(column) for column in batch.columns], names=batch.schema.names
     )
@@ -98,6 +102,8 @@ def encode_examples(
 
 def frame_records(records: Sequence[bytes]) -> bytes:
     """Return records in TFRecord framing, one after another."""
+    import google_crc32c
+
     crc = google_crc32c.value
     pack = _CRC.pack
     heads: dict[int, bytes] = {}

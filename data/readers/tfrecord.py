@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from ..columns import RawColumn
 from ..config import DataConfig
 from ..errors import ConfigError, DataRejected, EnvironmentProblem
+from ..extras import how_to_install
 from .block import Block
 from .files import READ_ERRORS, open_bytes
 from .values import ARROW_TYPES, as_text, clean, first_true
@@ -306,5 +307,5 @@ def _checksum() -> Callable[[bytes], int]:
 def _not_installed(error: ImportError) -> EnvironmentProblem:
     return EnvironmentProblem(
         f"TFRecord files need the packages of a pipeline. Received: {error}",
-        "pip install 'headrace[pipeline]'",
+        how_to_install("pipeline"),
     )

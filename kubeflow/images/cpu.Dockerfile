@@ -25,6 +25,7 @@ RUN awk '/^[a-z0-9]/ { keep = /^(uv|setuptools|wheel)==/ } keep' requirements.lo
  && /opt/tools/bin/uv pip install --python /opt/headrace/bin/python --no-cache --compile-bytecode \
       --constraint requirements.lock --requirement runtime.in
 COPY setup.py pyproject.toml README.md LICENSE NOTICE ./
+COPY headrace headrace
 COPY data data
 COPY serving serving
 COPY components components

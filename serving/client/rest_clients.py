@@ -12,6 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from headrace.data.errors import EnvironmentProblem
+from headrace.data.extras import how_to_install
 
 from .address import Address
 from .failures import Code, RequestFailed
@@ -111,7 +112,7 @@ class AsyncRestClient(AsyncRemoteClient):
             import aiohttp
         except ImportError as error:
             raise EnvironmentProblem(
-                f"`AsyncRestClient` needs aiohttp. Received: {error}", "pip install aiohttp"
+                f"`AsyncRestClient` needs aiohttp. Received: {error}", how_to_install("client")
             ) from error
         if self._session is None:
             self._session = aiohttp.ClientSession()

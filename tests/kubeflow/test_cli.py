@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from headrace.data.errors import ConfigError, EnvironmentProblem
+from headrace.data.errors import ConfigError
 from headrace.kubeflow.cli import group
 from headrace.kubeflow.compile import compile_pipeline
 from headrace.kubeflow.rehearsal import rehearse
@@ -62,13 +62,3 @@ def test_compiling_imports_no_tensorflow_and_no_tfx(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_missing_kfp_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Project.make(tmp_path, rows=50)
-    monkeypatch.delitem(sys.modules, "headrace.kubeflow.compile", raising=False)
-    # A module that is None in sys.modules cannot be imported.
-    monkeypatch.setitem(sys.modules, "kfp", None)
-    done = CliRunner().invoke(group, ["compile", str(tmp_path / "demo.yaml")])
-    assert isinstance(done.exception, EnvironmentProblem)
-    assert done.exception.hint == "pip install 'headrace[kubeflow]'"

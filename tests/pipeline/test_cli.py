@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace.data.errors import ConfigError
 from headrace.pipeline.config import load_config
+from headrace.pipeline.runs import find_run, read_request
 
 COMMAND = [sys.executable, "-m", "headrace.pipeline"]
 
@@ -133,3 +136,43 @@ def test_why_of_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "a run must have ended. Received: 20260101-000000-abcdef, which has not ended" in result.stderr
     assert "headrace resume 20260101-000000-abcdef" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["r1", "runs/r1", "./runs/r1/", "runs/r1/report.html", "runs/r1/logs/a.log", "{}/runs/r1"],
+)
+def test_a_run_is_named_as_runs_print_it(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "r1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text('{"run_id": "r1"}', encoding="utf-8")
+    found = find_run("runs", named.format(tmp_path))
+    assert found.resolve() == folder
+    assert read_request(found) == {"run_id": "r1"}
+    assert find_run(str(tmp_path / "runs"), "r1") == folder
+
+
+@pytest.mark.parametrize("named", ["r2", "runs/r2", "elsewhere/r1", ".", "request.json", ""])
+def test_a_name_of_no_run_is_refused(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "r1").mkdir(parents=True)
+    (tmp_path / "runs" / "r1" / "request.json").write_text("{}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = f"a run must be one of those in runs (r1). Received: {named}"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        find_run("runs", named)
+
+
+def test_commands_take_the_path_of_a_run(tmp_path: Path) -> None:
+    folder = tmp_path / "else" / "r1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text('{"config_path": "none.yaml", "overrides": []}', encoding="utf-8")
+    for command in ("why", "report"):
+        told = call(command, "else/r1/", cwd=tmp_path).stderr
+        assert "Received: r1\n" in told
+        assert "headrace resume else/r1\n" in told
+    assert "must be an existing file. Received: none.yaml" in call("resume", "else/r1", cwd=tmp_path).stderr
+    (folder / "summary.json").write_text('{"verdict": "pushed", "gates": []}', encoding="utf-8")
+    (folder / "report.html").write_text("", encoding="utf-8")
+    assert call("why", "else/r1/report.html", cwd=tmp_path).stdout == "verdict  pushed\n"
+    assert call("report", "./else/r1", cwd=tmp_path).stdout == "else/r1/report.html\n"
