@@ -1,6 +1,7 @@
 """Where the doors listen: what a command line says, and whether it can be had, before anything is loaded."""
 
 import errno
+import ipaddress
 import socket
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ class Addresses:
     grpc_port: int
     rest_port: int
     grpc_socket: str
+
+    @property
+    def grpc_is_local(self) -> bool:
+        """Whether gRPC can be reached from this machine alone."""
+        return not self.grpc_port or all(map(_is_loopback, _resolved(self.host)))
 
 
 def read_addresses(flags: FlagValues) -> Addresses:
@@ -86,3 +92,18 @@ def _check_port(name: str, host: str, port: int) -> None:
             f"`--host` must be an address of this machine. Received: {host} ({error.strerror})",
             "--host=127.0.0.1 is this machine alone, --host=0.0.0.0 opens the doors to the network",
         ) from error
+
+
+def _resolved(host: str) -> list[str]:
+    """Return the addresses of a host; the name itself where it has none, which is no loopback."""
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(host, None)]
+    except OSError:
+        return [host]
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ FIRST_REQUEST_S = 60.0
 """Seconds that a new connection may take to send the head of its first request."""
 
 _OPTIONS: Mapping[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": 75.0}
+
+_QUOTED = re.compile(r""":?\s*(?:bytearray\()?\bb['"]""")
+"""Where aiohttp's texts begin to repeat what was sent."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,11 +76,15 @@ class _Connection(web.RequestHandler):
             _log.debug("a request was no HTTP: %s", exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was cut off by an error")
-        text = " ".join(str(message or exc or "").split())
-        body: dict[str, Any] = {"error": f"Malformed request: {text[:500]}"}
+        body: dict[str, Any] = {"error": f"Malformed request: {_rule(str(message or exc or ''))}"}
         headers = {"Server": "headrace"}
         response = web.Response(
             body=orjson.dumps(body), status=status, headers=headers, content_type="application/json"
         )
         response.force_close()
         return response
+
+
+def _rule(text: str) -> str:
+    """Return what aiohttp says of a request that is no HTTP, without the bytes of it that follow."""
+    return _QUOTED.split(" ".join(text.split()), maxsplit=1)[0][:500]

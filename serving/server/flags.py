@@ -99,6 +99,7 @@ FLAGS: tuple[Flag, ...] = (
         "present",
         "What is asked of manifest.json: present (it must hold, if any), require, off.",
     ),
+    _own("allow_reload_config", "bool", False, "Let clients of other machines choose the models."),
     _own("rehearse_loads", "bool", True, "Try a version in a process of its own before it is loaded here."),
     _own("max_load_seconds", "float", 600.0, "Seconds that such a try may take."),
     _own(

@@ -69,6 +69,7 @@ class GrpcSettings:
         health_service: Whether the health service is there.
         max_concurrent: Most requests at the same time, >= 1; None for any number.
         channel_arguments: Further options of the channel.
+        reload_config: Whether clients may say which models are served.
     """
 
     address: str = "127.0.0.1:8500"
@@ -78,6 +79,7 @@ class GrpcSettings:
     max_concurrent: int | None = None
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
     extra_addresses: tuple[str, ...] = field(default=())
+    reload_config: bool = True
 
 
 class _Inputs(Mapping[str, np.ndarray[Any, Any]]):
@@ -311,6 +313,12 @@ class GrpcDoor:
         return response, spec
 
     async def _reload(self, request: Any) -> tuple[Any, ModelSpec]:
+        if not self._settings.reload_config:
+            raise ServingError(
+                Code.PERMISSION_DENIED,
+                "who can reach a server from other machines must not choose its models. "
+                "Received: HandleReloadConfigRequest (--allow_reload_config permits it)",
+            )
         if request.config.WhichOneof("config") != "model_config_list":
             raise ServingError(
                 Code.INVALID_ARGUMENT,

@@ -172,6 +172,7 @@ def _doors(flags: FlagValues, tls: Tls | None, metrics: Metrics, log: RequestLog
             health_service=flags["enable_grpc_healthcheck_service"],
             max_concurrent=flags["grpc_max_threads"] or None,
             channel_arguments=_channel_arguments(flags["grpc_channel_arguments"]),
+            reload_config=flags["allow_reload_config"] or where.grpc_is_local,
         )
         doors.append(lambda core, listeners: GrpcDoor(core, settings, listeners))
     if where.rest_port:

@@ -672,6 +672,21 @@ def test_a_reload_tells_how_counters_grew(tmp_path: Path):
             assert grown == {loads: more, "/no/such/counter": 0}
 
 
+def test_a_reload_that_is_off_changes_nothing(tmp_path: Path):
+    saved_models.half_plus_two(tmp_path / "hpt" / "1")
+    request = model_management_pb2.ReloadConfigRequest()
+    entry = request.config.model_config_list.config.add(name="hpt", model_platform="tensorflow")
+    entry.base_path = str(tmp_path / "hpt")
+    with running(RunSettings(), reload_config=False) as found, found.channel() as channel:
+        code, text = fails(
+            model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest, request
+        )
+        assert code == CODE.PERMISSION_DENIED
+        assert "must not choose its models" in text
+        assert "--allow_reload_config permits it" in text
+        assert not found.core.manager.entries
+
+
 # Health and reflection
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -361,3 +362,31 @@ def test_a_client_of_http_1_0_is_answered_and_hung_up_on(rest):
         stream = connection.makefile("rb")
         assert stream.readline().split()[1] == b"200"
         assert stream.read().endswith(b"}")  # to the end of the connection
+
+
+POST = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: h\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "rule"),
+    [
+        (b"SECRET\r\n\r\n", "Invalid method encountered"),
+        (b"GET /SECRET" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", "Got more than 8190 bytes when reading"),
+        (b"GET / HTTP/1.1\r\nSECRET\x01: y\r\n\r\n", "Invalid header token"),
+        (b"GET /SECRET HTTP/9.9\r\n\r\n", "Bad status line"),
+        (POST + b"Content-Length: SECRET\r\n\r\n", "Invalid character in Content-Length"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nSECRET\r\n", "Invalid character in chunk size"),
+        (POST + b"Content-Length: 2\r\n\r\n{}SECRET \"'\r\n\r\n", "Invalid method encountered"),
+    ],
+)
+def test_what_is_no_http_is_not_repeated(rest, sent, rule):
+    """What follows a body of the wrong length may be somebody's data."""
+    with socket.create_connection(("127.0.0.1", rest.port), timeout=10) as connection:
+        connection.sendall(sent)
+        found = b""
+        while part := connection.recv(1 << 16):
+            found += part
+    last = found[found.rindex(b"HTTP/1.") :]
+    assert b"SECRET" not in found
+    assert f'"error":"Malformed request: {rule}' in last.decode()
+    assert re.findall(rb"Server: ([^\r]*)", found) in ([b"headrace"], [b"headrace"] * 2)
