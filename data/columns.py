@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .config import ColumnSplit, DataConfig, HashSplit, RawType, TimeSplit
+from .config import ColumnSplit, DataConfig, RawType, TimeSplit
 from .errors import ConfigError
 
 __all__ = ["ColumnPlan", "RawColumn", "Usage", "nearest", "plan_columns"]
@@ -29,11 +29,10 @@ class ColumnPlan:
 
     Attributes:
         columns: Columns written to the examples: features, then label, weight and slice columns.
-        extra: Columns that only split the rows; read, never written.
+        extra: Column of a split by time or by a column that nothing else reads; never written.
         features: Names of the columns that the model reads, in config order.
         label: Name of the label column.
         weight: Name of the weight column, or None.
-        key: Columns whose values a hash split hashes, in order; empty for other splits.
         codes: Columns of whole numbers that a feature reads as categories.
         dates: Columns that a feature reads as dates, and their format; "" for ISO 8601.
     """
@@ -43,7 +42,6 @@ class ColumnPlan:
     features: tuple[str, ...]
     label: str
     weight: str | None
-    key: tuple[str, ...]
     codes: tuple[str, ...] = ()
     dates: tuple[tuple[str, str], ...] = ()
 
@@ -117,11 +115,8 @@ def plan_columns(
         types.setdefault(name, data.columns.get(name, "string"))
     written = tuple(RawColumn(name, kind) for name, kind in types.items())
     extra = _split_columns(data, types)
-    key: tuple[str, ...] = ()
-    if isinstance(data.split, HashSplit):
-        key = data.split.key or tuple(column.name for column in written)
     codes = tuple(name for name, kinds in found.items() if "category" in kinds and types[name] == "int")
-    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, key, codes, tuple(dates.items()))
+    return ColumnPlan(written, extra, tuple(found), data.label, data.weight, codes, tuple(dates.items()))
 
 
 _NEAR = 0.65
@@ -197,6 +192,6 @@ def _split_columns(data: DataConfig, types: dict[str, RawType]) -> tuple[RawColu
                 f"{kind}. Received: {split.eval_from!r} (data.split.eval_from)"
             )
         return ()
-    names = (split.column,) if isinstance(split, ColumnSplit) else split.key
-    fresh = (name for name in dict.fromkeys(names) if name not in types)
-    return tuple(RawColumn(name, data.columns.get(name, "string")) for name in fresh)
+    if not isinstance(split, ColumnSplit) or split.column in types:
+        return ()
+    return (RawColumn(split.column, data.columns.get(split.column, "string")),)

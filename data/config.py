@@ -55,11 +55,20 @@ class CsvOptions(Section):
 
 
 class HashSplit(Section):
-    """Assign each row by a hash of key columns, so that a row never changes its split.
+    """Assign each row by a hash of key columns, so that a row keeps its split when others come.
+
+    Values are hashed in a canonical form (1, 1.0 and the text "1" are one), whatever features read them as.
+    Under 1,000 rows, and for classes of fewer than 30 rows, splits are cut by the rank of the hashes, so that
+    shares come out as asked and rare classes reach every split; such rows may move when rows are appended.
 
     Attributes:
-        key: Columns whose values are hashed; rows with equal keys share a split. Empty: all
-            columns that the config uses (identical rows then share a split).
+        key: Columns whose values are hashed, in any order; never the label or the weight. Empty: all other
+            columns of the files (of TFRecord those that features read, of `format: images` the picture).
+        equal_keys: What becomes of rows whose keys are equal. `spread`: they are numbered in the order of
+            the files and dealt out one by one, as draws from a few answers are. `together`: they share a
+            split, as the visits of one patient must. Default: `together` where `key` is named, else
+            `spread`.
+        seed: Of the hash, >= 0; another one deals the rows anew. Not the run's `seed`.
         train: Share of rows for training, in (0, 1).
         eval: Share for model selection, thresholds and early stopping, in (0, 1).
         test: Share that gates and reports are judged on, in (0, 1). The three sum to 1.
@@ -67,9 +76,23 @@ class HashSplit(Section):
 
     method: Literal["hash"] = "hash"
     key: tuple[str, ...] = ()
+    equal_keys: Literal["spread", "together"] = "spread"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     train: Annotated[float, Field(gt=0, lt=1)] = 0.8
     eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_keys_stay_together(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("key") and "equal_keys" not in value:
+            return {**value, "equal_keys": "together"}
+        return value
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the splits, in the order of `SPLITS`."""
+        return self.train, self.eval, self.test
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> "HashSplit":
@@ -205,6 +228,17 @@ class DataConfig(Section):
     weight: str | None = None
     split: Split = HashSplit()
     shards: Annotated[int, Field(ge=1, le=1024)] = 4
+
+    @model_validator(mode="after")
+    def _key_is_known_beforehand(self) -> "DataConfig":
+        # A row to predict has no label yet; and rows that differ in it alone must not part by it.
+        for name, role in ((self.label, "label"), (self.weight, "weight")):
+            if isinstance(self.split, HashSplit) and name in self.split.key:
+                raise ValueError(
+                    f"`split.key` must not hold the {role}. Received: column {name!r}; take it out of "
+                    "`data.split.key`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _windows_fit_split(self) -> "DataConfig":

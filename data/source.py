@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from .columns import ColumnPlan, RawColumn, nearest
-from .config import DataConfig
+from .config import DataConfig, HashSplit
 from .derived import packed_columns, unpacked, unwindowed
 from .errors import ConfigError, HeadraceError
 from .readers.csv import BLOCK_BYTES, parse_options
@@ -36,7 +36,7 @@ class Source:
     Attributes:
         paths: Its files, sorted.
         size_bytes: Of all files, as they lie on disk.
-        names: Columns of the first file.
+        names: Columns of all files: those of the first, then what others have beyond.
     """
 
     paths: tuple[str, ...]
@@ -65,7 +65,7 @@ def check_source(data: DataConfig, plan: ColumnPlan, folder: str = "") -> Source
     for path in paths:
         found = column_names(path, data)
         _check_names(path, found, data, plan)
-        names = names or found
+        names += [name for name in found if name not in names] if names else found
         kind = format_of(path, data)
         if kind == "parquet":
             check_types(path, read_schema(path)[0], data, columns)
@@ -191,6 +191,9 @@ def _wanted(data: DataConfig, plan: ColumnPlan) -> Iterable[tuple[str, str]]:
     for name in plan.features:
         if name not in made:
             yield name, "features"
+    for name in data.split.key if isinstance(data.split, HashSplit) else ():
+        if name not in made:
+            yield name, "data.split.key"
     for column in plan.extra:
         yield column.name, "data.split"
     for name in data.columns:

@@ -14,6 +14,7 @@ from headrace.data.readers.values import first_true
 __all__ = ["LabelTally", "sort_classes"]
 
 _MAX_CLASSES = 10_000
+_MOST_NAMED = 20
 
 
 class LabelTally:
@@ -21,6 +22,10 @@ class LabelTally:
 
     Args:
         data: The `data` section.
+
+    Attributes:
+        totals: Class -> rows that were checked, where a row has one class.
+        counts: Split -> class -> rows that were counted.
     """
 
     def __init__(self, data: DataConfig) -> None:
@@ -29,6 +34,7 @@ class LabelTally:
         self._first_missing = ""
         self._low: float | None = None
         self._high: float | None = None
+        self.totals: Counter[str] = Counter()
         self.counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
 
     def check(self, block: Block) -> None:
@@ -49,6 +55,10 @@ class LabelTally:
                 self._high = high if self._high is None else max(high, self._high)
         elif self._data.classes:
             self._check_classes(block, labels)
+        if self._data.task in ("binary", "multiclass"):
+            for item in pc.value_counts(labels.drop_null()):
+                self.totals[item["values"].as_py()] += item["counts"].as_py()
+            self._bound(self.totals)
         if self._data.weight is not None:
             self._check_weights(block, block.batch.column(self._data.weight))
 
@@ -60,7 +70,7 @@ class LabelTally:
             value, rows = item["values"].as_py(), item["counts"].as_py()
             for label in self._split(value):
                 self.counts[split][label] += rows
-        self._bound(split)
+        self._bound(self.counts[split])
 
     def merge(self, other: "LabelTally") -> None:
         """Take in what another tally found in later rows."""
@@ -72,7 +82,9 @@ class LabelTally:
                 self._high = value if self._high is None else max(value, self._high)
         for split, counts in other.counts.items():
             self.counts[split] += counts
-            self._bound(split)
+            self._bound(self.counts[split])
+        self.totals += other.totals
+        self._bound(self.totals)
 
     def check_seen(self) -> None:
         """Judge what was seen so far.
@@ -87,10 +99,9 @@ class LabelTally:
                 f"the first at {self._first_missing}",
                 "drop those rows, or correct `data.csv.null_values`",
             )
-        seen = sum(self.counts.values(), Counter())
-        if self._data.task == "binary" and len(seen) > 2:
+        if self._data.task == "binary" and len(self.totals) > 2:
             raise DataRejected(
-                f"a binary label must have two classes. Received: {len(seen)}, {_listed(seen)} "
+                f"a binary label must have two classes. Received: {len(self.totals)}, {_listed(self.totals)} "
                 f"(column {name!r})",
                 "set `data.task` to multiclass, or to regression for a number",
             )
@@ -116,17 +127,21 @@ class LabelTally:
                 f"(column {name!r})"
             )
         classes = list(self._data.classes) or sort_classes(seen)
-        for label in classes:
-            if not self.counts[SPLITS[0]][label]:
-                rows = ", ".join(f"{self.counts[split][label]:,} {split}" for split in SPLITS)
-                raise DataRejected(
-                    f"every class must occur in the training split. Received: class {label!r} with "
-                    f"{rows} rows (column {name!r})"
-                )
+        unseen = [label for label in classes if not self.counts[SPLITS[0]][label]]
+        if unseen:
+            told = [f"class {label!r} with {self._rows_of(label)} rows" for label in unseen[:_MOST_NAMED]]
+            more = f"; and {len(unseen) - _MOST_NAMED:,} more" if len(unseen) > _MOST_NAMED else ""
+            raise DataRejected(
+                "every class must occur in the training split. Received: "
+                f"{'; '.join(told)}{more} (column {name!r})"
+            )
         return classes
 
-    def _bound(self, split: str) -> None:
-        if len(self.counts[split]) > _MAX_CLASSES:
+    def _rows_of(self, label: str) -> str:
+        return ", ".join(f"{self.counts[split][label]:,} {split}" for split in SPLITS)
+
+    def _bound(self, counts: Counter[str]) -> None:
+        if len(counts) > _MAX_CLASSES:
             raise DataRejected(
                 f"a classification label must have at most {_MAX_CLASSES} values. Received: more "
                 f"(data.label: {self._data.label})",

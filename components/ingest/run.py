@@ -1,5 +1,6 @@
 """The ingest node: from files to shuffled TFRecord splits."""
 
+import contextlib
 import errno
 import json
 import os
@@ -14,17 +15,23 @@ import pyarrow as pa
 
 from headrace.components.node import NodeContext, NodeResult, emit
 from headrace.data.columns import ColumnPlan, plan_columns
-from headrace.data.config import SPLITS, DataConfig
+from headrace.data.config import SPLITS, DataConfig, HashSplit
 from headrace.data.derived import unwindowed
-from headrace.data.errors import DataRejected, EnvironmentProblem
-from headrace.data.readers.block import Corrupt
+from headrace.data.errors import EnvironmentProblem
+from headrace.data.readers.block import Block, Corrupt
 from headrace.data.readers.rows import read_blocks, referenced_files
 from headrace.data.readers.values import ARROW_TYPES
+from headrace.data.row_hashes import HashedColumns, RowHashes
+from headrace.data.row_keys import hashed_columns
 from headrace.data.source import Source, check_source
 
 from .fingerprint import combine_digests, digest_files
+from .pending import Pending
+from .row_records import RowRecords
 from .shuffle import Spill, bucket_count
 from .split import assign_splits
+from .split_facts import check_splits, split_facts, split_words
+from .survey import KEYS_FOLDER, Survey, survey
 from .tally import Tally
 from .tfrecord import write_shards
 from .windows import CutWindows, WindowRows
@@ -46,6 +53,7 @@ class Ingested:
         missing: Split -> column -> rows without a value.
         classes: Label values in output order; None for regression.
         counts: Split -> label value -> rows; None for regression.
+        split: How the rows were divided, as ingest.json tells it.
         corrupt: Pictures that were left out, the first 1,000.
         corrupt_rows: All rows that were left out.
         windows: Rows that windows were cut of, and windows left out for want of a label; None: rows are rows.
@@ -55,6 +63,7 @@ class Ingested:
     missing: dict[str, dict[str, int]]
     classes: list[str] | None
     counts: dict[str, dict[str, int]] | None
+    split: dict[str, Any]
     corrupt: tuple[Corrupt, ...] = ()
     corrupt_rows: int = 0
     windows: dict[str, int] | None = None
@@ -75,8 +84,9 @@ def run(ctx: NodeContext) -> NodeResult:
     parts = ", ".join(f"{rows:,} {split}" for split, rows in found.rows.items())
     local = kept_here(data)
     said = f", not by Beam on {ctx.beam_runner}: {local}" if local and ctx.distributed else ctx.by_engine
+    words = "".join(f"; {words}" for words in split_words(found.split, found.rows["test"]))
     return NodeResult(
-        f"{summary['rows']:,} rows: {parts}{said}",
+        f"{summary['rows']:,} rows: {parts}{said}{words}",
         {
             "examples": {
                 "rows": summary["rows"],
@@ -94,10 +104,10 @@ def _ingest(ctx: NodeContext, source: Source, data: DataConfig, plan: ColumnPlan
     from .run_beam import read_and_write
 
     emit("phase", text=f"a Beam job on {ctx.beam_runner}")
-    tally = read_and_write(
-        source.paths, data, plan, seed, folder, ctx.temp_dir, (ctx.beam_runner, ctx.beam_args)
-    )
-    return conclude(tally, data)
+    hashed = hashed_columns(data, plan, source.names, source.paths)
+    engine = (ctx.beam_runner, ctx.beam_args)
+    tally, counted = read_and_write(source.paths, data, plan, hashed, seed, folder, ctx.temp_dir, engine)
+    return conclude(tally, data, hashed, counted)
 
 
 def kept_here(data: DataConfig) -> str:
@@ -118,7 +128,7 @@ def ingest(
         plan: The columns that the config uses.
         seed: Of the shuffle of the training split.
         folder: Where `Split-*` folders are made.
-        temp_dir: For about as many bytes as the data has; left empty.
+        temp_dir: For about as many bytes as the data has, and 19 a row; left empty.
 
     Raises:
         DataRejected: If the content breaks a rule; nothing has been written then.
@@ -126,7 +136,8 @@ def ingest(
     spill_dir = os.path.join(temp_dir, "spill")
     os.makedirs(spill_dir)
     try:
-        spill, found = _scatter(source, data, plan, seed, spill_dir)
+        keys_dir = os.path.join(folder, KEYS_FOLDER)
+        spill, found = _scatter(source, data, plan, seed, spill_dir, keys_dir)
         done = 0
         level = gzip_level(plan)
         for split in SPLITS:
@@ -146,6 +157,7 @@ def summarize(source: Source, data: DataConfig, plan: ColumnPlan, found: Ingeste
     return {
         "rows": sum(found.rows.values()),
         "splits": found.rows,
+        "split": found.split,
         "sha256": combine_digests(digests),
         "files": [asdict(digest) for digest in digests],
         "columns": [
@@ -166,54 +178,79 @@ def summarize(source: Source, data: DataConfig, plan: ColumnPlan, found: Ingeste
 
 
 def _scatter(
-    source: Source, data: DataConfig, plan: ColumnPlan, seed: int, spill_dir: str
+    source: Source, data: DataConfig, plan: ColumnPlan, seed: int, spill_dir: str, keys_dir: str
 ) -> tuple[Spill, Ingested]:
-    """Read all rows once: check them, and spill them by split."""
+    """Read all rows once, check them, tell where they go, and spill them by split."""
     names = [column.name for column in plan.columns]
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in plan.columns])
     buckets = shuffle_buckets(source.paths, data, plan)
     tally = Tally(data, names)
+    hashed = hashed_columns(data, plan, source.names, source.paths)
     windows = None if data.windows is None else CutWindows(data, plan, spill_dir, buckets)
-    said = time.monotonic()
+    records = RowRecords(spill_dir, data.task in ("binary", "multiclass"))
+    ticker = _Ticker()
+    with Pending(spill_dir, schema) as pending, contextlib.closing(records):
+        for rows in _read(source, data, plan, windows, hashed):
+            tally.check(rows.block, plan)
+            tally.note_times(rows.judged)
+            splits = None if isinstance(data.split, HashSplit) else assign_splits(rows.judged, data.split)
+            records.add(_hashes(rows.block), rows.block.batch.column(data.label), splits)
+            pending.add(rows.block.batch.select(names))
+            ticker.tell(records.rows)
+    tally.check_seen()
+    if isinstance(data.split, HashSplit):
+        records.deal(data.split, tally.labels.totals)
+    splits, first = records.splits(), 0
     with Spill(spill_dir, schema, buckets, seed) as spill:
-        for rows in _read(source, data, plan, windows):
-            block = rows.block
-            tally.check(block, plan)
-            parts = spill.add(block.batch.select(names), assign_splits(rows.judged, data, plan))
-            tally.count(parts)
-            if time.monotonic() - said > _EVENT_INTERVAL_S:
-                said = time.monotonic()
-                done = sum(spill.rows.values())
-                emit("rows", done=done, text=f"read {done:,} rows")
+        for batch in pending.read():
+            tally.count(spill.add(batch, splits[first : first + batch.num_rows]))
+            first += batch.num_rows
+    counted = survey(records, splits, keys_dir)
     cut = None if windows is None else {"rows": windows.rows, "unlabelled": windows.unlabelled}
-    return spill, conclude(tally, data, cut)
+    return spill, conclude(tally, data, hashed, counted, cut)
 
 
-def conclude(tally: Tally, data: DataConfig, windows: dict[str, int] | None = None) -> Ingested:
+class _Ticker:
+    """Tells how far reading has come, once a second."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def tell(self, done: int) -> None:
+        if time.monotonic() - self._said > _EVENT_INTERVAL_S:
+            self._said = time.monotonic()
+            emit("rows", done=done, text=f"read {done:,} rows")
+
+
+def conclude(
+    tally: Tally,
+    data: DataConfig,
+    hashed: HashedColumns,
+    counted: Survey,
+    windows: dict[str, int] | None = None,
+) -> Ingested:
     """Judge what was counted in all rows.
 
     Args:
         tally: Of all rows.
         data: The `data` section.
+        hashed: The columns that were hashed.
+        counted: What the hashes told.
         windows: What windows were cut of.
 
     Raises:
         DataRejected: If the labels, dates, or the sizes of the splits break a rule.
     """
-    if tally.corrupt_rows and not any(tally.rows.values()):
-        raise DataRejected(
-            f"pictures must be decodable. Received: none of {tally.corrupt_rows:,}; "
-            f"{tally.corrupt[0].path}: {tally.corrupt[0].reason}"
-        )
-    tally.dates.check()
+    tally.check_seen()
+    check_splits(data, tally, counted.keys)
     classes = tally.labels.classes()
-    _check_splits(tally.rows, data)
     counts = None
     if classes is not None:
         counts = {split: {label: tally.labels.counts[split][label] for label in classes} for split in SPLITS}
     return Ingested(
-        tally.rows, tally.missing, classes, counts, tuple(tally.corrupt), tally.corrupt_rows, windows
-    )
+        tally.rows, tally.missing, classes, counts, split_facts(data, hashed, tally, counted),
+        tuple(tally.corrupt), tally.corrupt_rows, windows,
+    )  # fmt: skip
 
 
 def gzip_level(plan: ColumnPlan) -> int:
@@ -228,24 +265,19 @@ def shuffle_buckets(paths: Sequence[str], data: DataConfig, plan: ColumnPlan) ->
 
 
 def _read(
-    source: Source, data: DataConfig, plan: ColumnPlan, windows: CutWindows | None
+    source: Source, data: DataConfig, plan: ColumnPlan, windows: CutWindows | None, hashed: HashedColumns
 ) -> Iterator[WindowRows]:
     """Yield what is written and what tells the split: the same rows, unless windows are cut of them."""
-    blocks = read_blocks(source.paths, data, unwindowed(data, plan.read))
+    blocks = read_blocks(source.paths, data, unwindowed(data, plan.read), hashed)
     if windows is not None:
         yield from windows.cut(blocks)
     else:
         yield from (WindowRows(block, block) for block in blocks)
 
 
-def _check_splits(rows: dict[str, int], data: DataConfig) -> None:
-    for split in SPLITS:
-        if not rows[split]:
-            found = ", ".join(f"{count:,} {name}" for name, count in rows.items())
-            raise DataRejected(
-                f"every split must have rows. Received: {found} (data.split, method {data.split.method})",
-                "change the bounds or shares of `data.split`",
-            )
+def _hashes(block: Block) -> RowHashes:
+    assert block.hashes is not None
+    return block.hashes
 
 
 @contextmanager

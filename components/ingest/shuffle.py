@@ -14,8 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.data.config import SPLITS
-
-from .hashing import mix
+from headrace.data.hashing import mix
 
 __all__ = ["Spill", "bucket_count", "choose_places", "order_in_bucket"]
 

@@ -1,34 +1,27 @@
-"""Which split each row belongs to."""
+"""Which split each row belongs to, where a column of its own tells."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.data.columns import ColumnPlan
-from headrace.data.config import SPLITS, ColumnSplit, DataConfig, HashSplit, TimeSplit
+from headrace.data.config import SPLITS, ColumnSplit, TimeSplit
 from headrace.data.errors import DataRejected
 from headrace.data.readers.block import Block
 from headrace.data.readers.values import as_text, first_true
 
-from .hashing import hash_rows, unit_interval
+from .deal import Splits
 
 __all__ = ["assign_splits"]
-
-Splits = npt.NDArray[np.uint8]
 
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ].*)?$"
 
 
-def assign_splits(block: Block, data: DataConfig, plan: ColumnPlan) -> Splits:
+def assign_splits(block: Block, split: ColumnSplit | TimeSplit) -> Splits:
     """Return the split of each row as its index in `headrace.data.config.SPLITS`.
 
-    A row's split depends on its own values alone, never on its neighbours or on the seed.
-
     Args:
-        block: Rows with at least the columns of the split.
-        data: The `data` section.
-        plan: The columns that the config uses.
+        block: Rows with at least the column of the split.
+        split: The section.
 
     Returns:
         uint8 `[rows]`.
@@ -36,18 +29,9 @@ def assign_splits(block: Block, data: DataConfig, plan: ColumnPlan) -> Splits:
     Raises:
         DataRejected: If the split column of a row is missing or holds what no split takes.
     """
-    split = data.split
-    if isinstance(split, HashSplit):
-        return _by_hash(block, split, plan)
     if isinstance(split, ColumnSplit):
         return _by_column(block, split)
     return _by_time(block, split)
-
-
-def _by_hash(block: Block, split: HashSplit, plan: ColumnPlan) -> Splits:
-    places = unit_interval(hash_rows([block.batch.column(name) for name in plan.key]))
-    limits = [split.train, split.train + split.eval]
-    return np.searchsorted(limits, places, side="right").astype(np.uint8)
 
 
 def _by_column(block: Block, split: ColumnSplit) -> Splits:

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from headrace.data.columns import ColumnPlan
 from headrace.data.config import DataConfig, Windows
 from headrace.data.errors import DataRejected
+from headrace.data.hashing import hash_rows
 from headrace.data.readers.block import Block
 from headrace.data.readers.values import FLOATS, first_true
-
-from .hashing import hash_rows
+from headrace.data.row_hashes import RowHashes
 
 __all__ = ["CutWindows", "WindowRows"]
 
-_ROW, _FILE = "\0row", "\0file"
+_ROW, _FILE, _KEY = "\0row", "\0file", "\0key"
 _CHUNK_VALUES = 4_000_000
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ].*)?$"
 
@@ -38,7 +38,7 @@ class WindowRows:
 
     Attributes:
         block: What is written: lists, other columns as they are in a window's last row, and the label and
-            weight of the row that is `horizon` rows later.
+            weight of the row that is `horizon` rows later, whose key is the window's.
         judged: The rows of the labels, by which the split is told.
     """
 
@@ -130,13 +130,15 @@ class CutWindows:
                 f"every row must have its place in the order. Received: no value of {self._windows.order!r} "
                 f"({block.place(missing)})"
             )
-        return block.batch.append_column(_ROW, pa.array(rows)).append_column(_FILE, pa.array(files))
+        assert block.hashes is not None
+        batch = block.batch.append_column(_ROW, pa.array(rows)).append_column(_FILE, pa.array(files))
+        return batch.append_column(_KEY, pa.array(block.hashes.key))
 
     def _dealt(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         if self._buckets == 1:
             yield batch
             return
-        hashes = hash_rows([batch.column(name) for name in self._windows.group])
+        hashes = hash_rows({name: batch.column(name) for name in self._windows.group})
         bucket = (hashes % np.uint64(self._buckets)).astype(np.int64)
         for index in range(self._buckets):
             yield batch.take(pa.array(np.flatnonzero(bucket == index)))
@@ -231,7 +233,9 @@ class CutWindows:
         written = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in self._plan.columns])
         rows = _taken(table, _ROW, told).to_numpy()
         paths = [self._files[index] for index in _taken(table, _FILE, told).to_pylist()]
-        block = Block(paths[0], int(rows[0]), written, rows=rows, paths=paths)
+        inputs = hash_rows({name: written.column(name) for name in self._plan.features})
+        hashes = RowHashes(_taken(table, _KEY, told).to_numpy(), inputs)
+        block = Block(paths[0], int(rows[0]), written, rows=rows, paths=paths, hashes=hashes)
         names = [column.name for column in self._plan.read if column.name not in sources]
         judged = pa.RecordBatch.from_arrays([_taken(table, name, told) for name in names], names=names)
         return WindowRows(block, Block(paths[0], int(rows[0]), judged, rows=rows, paths=paths))

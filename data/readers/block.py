@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..row_hashes import RowHashes
+
 __all__ = ["Block", "Corrupt"]
 
 
@@ -35,6 +37,7 @@ class Block:
         rows: Number of each row, int64 `[rows]`, where rows do not follow one another; None: they do.
         paths: File of each row where they come from several; None: all from `path`.
         corrupt: Pictures whose rows were left out here.
+        hashes: Of each row; None where none were asked for.
     """
 
     path: str
@@ -44,6 +47,7 @@ class Block:
     rows: npt.NDArray[np.int64] | None = None
     paths: Sequence[str] | None = None
     corrupt: tuple[Corrupt, ...] = ()
+    hashes: RowHashes | None = field(default=None, compare=False, repr=False)
 
     def place(self, index: int) -> str:
         """Say where row `index` of the batch stands, as "row 5, line 6 of flights.csv"."""

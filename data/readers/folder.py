@@ -8,6 +8,7 @@ import pyarrow as pa
 from ..columns import RawColumn
 from ..config import DataConfig
 from ..errors import ConfigError
+from ..row_hashes import HashedColumns, hash_batch
 from .block import Block
 
 __all__ = ["IMAGE", "PATH", "class_of", "find_pictures", "read_folder"]
@@ -50,7 +51,11 @@ def class_of(root: str, path: str) -> str:
 
 
 def read_folder(
-    root: str, paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]
+    root: str,
+    paths: Sequence[str],
+    data: DataConfig,
+    columns: Sequence[RawColumn],
+    hashed: HashedColumns | None = None,
 ) -> Iterator[Block]:
     """Yield a row for each picture: `image` (its path, still to be read), `path` and the label.
 
@@ -59,15 +64,19 @@ def read_folder(
         paths: The pictures, from `find_pictures`.
         data: The `data` section.
         columns: Columns to give.
+        hashed: Columns to hash the rows by.
     """
     for start in range(0, len(paths), _BLOCK_ROWS):
         part = paths[start : start + _BLOCK_ROWS]
         names = [os.path.relpath(path, root).replace(os.sep, "/") for path in part]
         values = {IMAGE: names, PATH: names, data.label: [name.split("/")[0] for name in names]}
-        arrays = [pa.array(values[column.name], pa.string()) for column in columns]
-        batch = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+        whole = pa.RecordBatch.from_pydict(
+            {name: pa.array(texts, pa.string()) for name, texts in values.items()}
+        )
+        hashes = hash_batch(whole, hashed, columns)
         # With the separator at its end the path is its own folder, where pictures are looked for.
-        yield Block(os.path.join(root, ""), start + 1, batch)
+        batch = whole.select([column.name for column in columns])
+        yield Block(os.path.join(root, ""), start + 1, batch, hashes=hashes)
 
 
 def _is_picture(name: str) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ..columns import RawColumn
 from ..pictures import JPEG_SIGNATURE, MAX_PIXELS, PNG_SIGNATURE, why_damaged
+from ..row_hashes import HashedColumns, hash_batch
 from .block import Block, Corrupt
 from .values import ARROW_TYPES
 
@@ -56,7 +57,9 @@ def why_corrupt(content: bytes) -> str:
     return why_damaged(content)
 
 
-def load_images(blocks: Iterable[Block], columns: Sequence[RawColumn]) -> Iterator[Block]:
+def load_images(
+    blocks: Iterable[Block], columns: Sequence[RawColumn], hashed: HashedColumns | None = None
+) -> Iterator[Block]:
     """Read and check the pictures of each block; rows with a corrupt or missing one are left out.
 
     Blocks come out with at most about 32 MiB of pictures (and always at least one row), whatever comes in.
@@ -65,6 +68,7 @@ def load_images(blocks: Iterable[Block], columns: Sequence[RawColumn]) -> Iterat
         blocks: Clean rows; an `image` column holds bytes, or paths that start at the folder of the
             block's file.
         columns: Their columns.
+        hashed: Columns to hash the rows by: of pictures, their bytes.
     """
     names = [column.name for column in columns if column.type == "image"]
     if not names:
@@ -72,7 +76,14 @@ def load_images(blocks: Iterable[Block], columns: Sequence[RawColumn]) -> Iterat
         return
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         for block in blocks:
-            yield from _load_block(block, names, pool)
+            for loaded in _load_block(block, names, pool):
+                yield _with_hashes(loaded, names, hashed)
+
+
+def _with_hashes(block: Block, names: Sequence[str], hashed: HashedColumns | None) -> Block:
+    """Add the bytes of pictures to the hashes of their rows."""
+    added = hash_batch(block.batch.select(names), hashed)
+    return replace(block, hashes=block.hashes.plus(added)) if block.hashes and added else block
 
 
 def _load_block(block: Block, names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[Block]:
@@ -135,4 +146,5 @@ def _assemble(block: Block, start: int, loaded: Sequence[_Row], names: Sequence[
     rows: npt.NDArray[np.int64] = np.array(
         [block.row_of(start + index) for index in np.flatnonzero(keep).tolist()], np.int64
     )
-    return replace(block, batch=part, rows=rows, corrupt=block.corrupt + corrupt)
+    hashes = block.hashes and block.hashes[start : start + len(loaded)][keep]
+    return replace(block, batch=part, rows=rows, corrupt=block.corrupt + corrupt, hashes=hashes)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from ..columns import RawColumn
 from ..config import DataConfig, RawType
 from ..errors import ConfigError, DataRejected
+from ..row_hashes import HashedColumns, hash_batch
 from .block import Block
 from .values import as_text, clean, is_list
 
@@ -18,13 +19,16 @@ _BATCH_ROWS = 65_536
 _BATCH_BYTES = 64 << 20
 
 
-def read_parquet(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
+def read_parquet(
+    path: str, data: DataConfig, columns: Sequence[RawColumn], hashed: HashedColumns | None = None
+) -> Iterator[Block]:
     """Yield the rows of one file in blocks of at most 65,536 rows and about 64 MiB.
 
     Args:
         path: The file.
         data: The `data` section; with `task: multilabel` a label may be a list of texts.
         columns: Columns to read; each must be in its schema with a type that fits.
+        hashed: Columns to hash the rows by; one that is not in the schema is missing in every row.
 
     Raises:
         DataRejected: If a page cannot be read.
@@ -34,10 +38,13 @@ def read_parquet(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> I
     try:
         with pq.ParquetFile(path) as file:
             # `iter_batches` gives the file's order of columns, not the one asked for.
-            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), columns=names):
+            wanted = [*names, *_beyond(file, columns, hashed)]
+            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), columns=wanted):
                 arrays = [_plain(batch.column(column.name), data, column) for column in columns]
                 if batch.num_rows:
-                    yield clean(Block(path, row, pa.RecordBatch.from_arrays(arrays, names=names)), columns)
+                    plain = pa.RecordBatch.from_arrays(arrays, names=names)
+                    hashes = hash_batch(batch, hashed, columns, path)
+                    yield clean(Block(path, row, plain, hashes=hashes), columns)
                     row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataRejected(
@@ -76,6 +83,11 @@ def check_types(path: str, schema: pa.Schema, data: DataConfig, columns: Sequenc
                 f"column {column.name!r} is read as {column.type}. Received: Parquet type {found} ({path})",
                 hint,
             )
+
+
+def _beyond(file: pq.ParquetFile, columns: Sequence[RawColumn], hashed: HashedColumns | None) -> list[str]:
+    names = {*file.schema_arrow.names}
+    return [column.name for column in (hashed.beyond(columns) if hashed else ()) if column.name in names]
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:

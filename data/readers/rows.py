@@ -8,6 +8,7 @@ import pyarrow as pa
 from ..columns import RawColumn
 from ..config import DataConfig
 from ..derived import packed_columns, unpacked
+from ..row_hashes import HashedColumns
 from .block import Block
 from .csv import read_csv
 from .files import data_path, format_of
@@ -20,7 +21,12 @@ from .tfrecord import read_tfrecord
 __all__ = ["read_blocks", "referenced_files"]
 
 
-def read_blocks(paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
+def read_blocks(
+    paths: Sequence[str],
+    data: DataConfig,
+    columns: Sequence[RawColumn],
+    hashed: HashedColumns | None = None,
+) -> Iterator[Block]:
     """Yield the rows of all files, in order.
 
     Args:
@@ -28,6 +34,7 @@ def read_blocks(paths: Sequence[str], data: DataConfig, columns: Sequence[RawCol
         data: The `data` section.
         columns: Columns of each block: int64 for `int`, float64 for `float`, string, large_list of float32
             for `floats`, large_binary for `image`; missing is null.
+        hashed: Columns to hash the rows by, whether they are among `columns` or not; None: no hashes.
 
     Raises:
         DataRejected: If the content cannot be read as that.
@@ -37,13 +44,13 @@ def read_blocks(paths: Sequence[str], data: DataConfig, columns: Sequence[RawCol
     }
     wanted = unpacked(data, columns)
     if data.format == "images":
-        yield from load_images(read_folder(data_path(data), paths, data, wanted), columns)
+        yield from load_images(read_folder(data_path(data), paths, data, wanted, hashed), columns, hashed)
         return
     for path in paths:
-        blocks = _read_file(path, data, wanted)
+        blocks = _read_file(path, data, wanted, hashed)
         if packed:
             blocks = (pack_block(block, columns, packed) for block in blocks)
-        yield from load_images(blocks, columns)
+        yield from load_images(blocks, columns, hashed)
 
 
 def referenced_files(paths: Sequence[str], data: DataConfig, columns: Sequence[RawColumn]) -> list[str]:
@@ -68,10 +75,12 @@ def referenced_files(paths: Sequence[str], data: DataConfig, columns: Sequence[R
     return sorted(path for path in found if os.path.isfile(path))
 
 
-def _read_file(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
+def _read_file(
+    path: str, data: DataConfig, columns: Sequence[RawColumn], hashed: HashedColumns | None = None
+) -> Iterator[Block]:
     kind = format_of(path, data)
     if kind == "parquet":
-        return read_parquet(path, data, columns)
+        return read_parquet(path, data, columns, hashed)
     if kind == "tfrecord":
-        return read_tfrecord(path, data, columns)
-    return read_csv(path, data, columns)
+        return read_tfrecord(path, data, columns, hashed)
+    return read_csv(path, data, columns, hashed)

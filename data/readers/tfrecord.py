@@ -17,6 +17,7 @@ from ..columns import RawColumn
 from ..config import DataConfig
 from ..errors import ConfigError, DataRejected, EnvironmentProblem
 from ..extras import how_to_install
+from ..row_hashes import HashedColumns, hash_batch
 from .block import Block
 from .files import READ_ERRORS, open_bytes
 from .values import ARROW_TYPES, as_text, clean, first_true
@@ -31,7 +32,9 @@ _CRC = struct.Struct("<I")
 _MAX_RECORD = 1 << 31
 
 
-def read_tfrecord(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> Iterator[Block]:
+def read_tfrecord(
+    path: str, data: DataConfig, columns: Sequence[RawColumn], hashed: HashedColumns | None = None
+) -> Iterator[Block]:
     """Yield the examples of one file in blocks of at most 8,192 rows and about 32 MiB.
 
     A feature that an example lacks, or has without values, is missing. Lists become `floats`; with
@@ -41,6 +44,7 @@ def read_tfrecord(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> 
         path: The file; .gz is decompressed on the way.
         data: The `data` section.
         columns: Columns to read.
+        hashed: Columns to hash the rows by.
 
     Raises:
         DataRejected: If the file is damaged, a record is no tf.Example, or a value does not fit its column.
@@ -55,7 +59,9 @@ def read_tfrecord(path: str, data: DataConfig, columns: Sequence[RawColumn]) -> 
             _plain(block, column, separator if column.name == data.label else None) for column in columns
         ]
         names = [column.name for column in columns]
-        yield clean(Block(path, row, pa.RecordBatch.from_arrays(arrays, names=names)), columns)
+        hashes = hash_batch(batch, hashed, columns, path)
+        plain = pa.RecordBatch.from_arrays(arrays, names=names)
+        yield clean(Block(path, row, plain, hashes=hashes), columns)
         row += len(records)
 
 

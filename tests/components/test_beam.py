@@ -79,10 +79,35 @@ class TestIngest:
         alone, spread = ingest(here), ingest(there)
         expected = files(Path(here.outputs["examples"]))
         assert files(Path(there.outputs["examples"])) == expected
-        assert len(expected) == 10
+        assert len(expected) == 12
         assert alone.properties["examples"]["beam_runner"] == "direct"
         assert spread.properties["examples"]["beam_runner"] == "prism"
-        assert spread.finding == f"{alone.finding}, by Beam on prism"
+        assert spread.finding == alone.finding.replace(" test;", " test, by Beam on prism;", 1)
+
+    @pytest.mark.parametrize(
+        ("rows", "split"),
+        [
+            (1500, {"method": "hash"}),
+            (1500, {"method": "hash", "key": ["k"], "seed": 3}),
+            (300, {"method": "hash", "key": ["k"]}),
+            (300, {"method": "hash", "train": 0.6, "eval": 0.2, "test": 0.2}),
+            (1500, {"method": "time", "column": "day", "eval_from": "2025-02-20", "test_from": "2025-03-10"}),
+        ],
+    )
+    def test_splits_are_those_of_one_process(self, tmp_path: Path, rows: int, split: dict[str, Any]) -> None:
+        table = frame(rows).drop(columns=["id", "n", "day", "part"])
+        table["day"] = frame(rows)["day"] if split["method"] == "time" else "2025-01-01"
+        table["y"] = ["rare", "rarer", "a"] * 3 + ["a", "b"] * ((rows - 9) // 2) + ["b"] * ((rows - 9) % 2)
+        table["k"] %= 17
+        path = write_parts(tmp_path / "data", table, [rows // 3, rows - rows // 3])
+        features = {"c": {"kind": "categorical"}, "k": {"kind": "numeric"}}
+        here = context(tmp_path, path, features=features, task="multiclass", split=split)
+        there = on_beam(context(tmp_path, path, features=features, task="multiclass", split=split))
+        ingest(here)
+        ingest(there)
+        expected = files(Path(here.outputs["examples"]))
+        assert files(Path(there.outputs["examples"])) == expected
+        assert {"keys/train.npy", "keys/test.npy"} < expected.keys()
 
     def test_the_first_bad_file_is_named_and_nothing_is_written(self, tmp_path: Path) -> None:
         table = frame(300).assign(w=1.0)

@@ -112,7 +112,7 @@ def test_every_row_arrives_once_with_its_values(csv_path, tmp_path):
         check_dtype=False,
     )
     assert os.listdir(ctx.temp_dir) == []
-    assert sorted(os.listdir(out)) == ["Split-eval", "Split-test", "Split-train", "ingest.json"]
+    assert sorted(os.listdir(out)) == ["Split-eval", "Split-test", "Split-train", "ingest.json", "keys"]
     assert result.finding.startswith("3,000 rows: ")
 
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from headrace.components.ingest.hashing import hash_rows
 from headrace.components.ingest.run import run
 from headrace.data.columns import plan_columns
 from headrace.data.config import DataConfig
 from headrace.data.errors import ConfigError, DataRejected
+from headrace.data.hashing import hash_values
 from headrace.data.readers.values import FLOATS
 from headrace.data.source import check_source
 
@@ -104,13 +104,31 @@ def test_parquet_types_that_do_not_fit(tmp_path, column, usage, hint):
 
 
 def test_hashes_of_lists_tell_values_order_and_length_apart():
-    values = [[1, 2], [2, 1], [1], [1, 2, 0], [0, 1, 2], None, [float("nan")], [0.0], [-0.0], [1, 2]]
-    hashes = hash_rows([pa.array(values, FLOATS)])
-    assert len(set(hashes.tolist())) == 8
+    nan = float("nan")
+    values = [
+        [1, 2],
+        [2, 1],
+        [1],
+        [1, 2, 0],
+        [0, 1, 2],
+        None,
+        [nan, 1],
+        [0.0],
+        [-0.0],
+        [1, 2],
+        [1, nan],
+        [1.0],
+    ]
+    hashes = hash_values(pa.array(values, FLOATS))
+    assert len(set(hashes.tolist())) == 9
     assert hashes[0] == hashes[9]
     assert hashes[7] == hashes[8]
-    np.testing.assert_array_equal(hashes, [hash_rows([pa.array([value], FLOATS)])[0] for value in values])
-    np.testing.assert_array_equal(hashes[3:7], hash_rows([pa.array(values, FLOATS).slice(3, 4)]))
+    assert hashes[2] == hashes[11] == hash_values(pa.array([1]))[0]  # as tf.Example holds a number
+    assert (
+        hashes[5] == hash_values(pa.array([[]], FLOATS))[0] == hash_values(pa.array([[nan]], FLOATS))[0] == 0
+    )
+    np.testing.assert_array_equal(hashes, [hash_values(pa.array([value], FLOATS))[0] for value in values])
+    np.testing.assert_array_equal(hashes[3:7], hash_values(pa.array(values, FLOATS).slice(3, 4)))
 
 
 def test_many_labels_are_counted_singly(tmp_path):

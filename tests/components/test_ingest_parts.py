@@ -1,4 +1,4 @@
-"""Hashes, framing and fingerprints, each against an independent source."""
+"""Framing and fingerprints, each against an independent source."""
 
 import hashlib
 import json
@@ -11,50 +11,9 @@ import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from headrace.components.ingest import fingerprint as fp
-from headrace.components.ingest.hashing import hash_rows, mix, unit_interval
 from headrace.components.ingest.shuffle import Spill, bucket_count
 from headrace.components.ingest.tfrecord import encode_examples, frame_records, write_shards
 from headrace.data.errors import EnvironmentProblem
-
-
-def test_mix_gives_the_published_splitmix64_stream():
-    # The first outputs for seed 1234567,
-    # as the reference C program prints them (Rosetta Code,
-    # "Pseudo-random numbers/Splitmix64").
-    states = (np.uint64(1234567) + np.arange(5, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)).astype(
-        np.uint64
-    )
-    assert mix(states).tolist() == [
-        6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431,
-        16408922859458223821,
-    ]  # fmt: skip
-
-
-def test_hashes_do_not_depend_on_type_chunk_or_neighbours():
-    whole = hash_rows([pa.array([1, 2, None, 3]), pa.array(["a", None, "", "a"])])
-    apart = [
-        hash_rows([pa.array([value], pa.float64()), pa.array([text], pa.string())])[0]
-        for value, text in [(1.0, "a"), (2.0, None), (None, ""), (3.0, "a")]
-    ]
-    assert whole.tolist() == apart
-    assert len(set(whole.tolist())) == 4
-    assert hash_rows([pa.array([0.0])]) == hash_rows([pa.array([-0.0])])
-    assert hash_rows([pa.array(["a"]), pa.array(["b"])]) != hash_rows([pa.array(["b"]), pa.array(["a"])])
-
-
-def test_hashes_are_frozen():
-    """A change of these values moves rows between the splits of every user's data."""
-    assert hash_rows([pa.array([1.5, None]), pa.array(["x", "y"])]).tolist() == [
-        13353622615058666064,
-        5920542573022846076,
-    ]
-
-
-def test_hashes_spread_evenly():
-    places = unit_interval(hash_rows([pa.array(np.arange(100_000))]))
-    counts, _ = np.histogram(places, bins=100, range=(0, 1))
-    # Chi-square with 99 degrees of freedom: mean 99, standard deviation 14.
-    assert ((counts - 1000) ** 2 / 1000).sum() < 170
 
 
 def test_framing_is_what_tensorflow_writes(tmp_path):

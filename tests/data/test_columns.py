@@ -39,11 +39,10 @@ def test_label_type_follows_task(task, expected):
 
 
 def test_written_and_extra_columns_are_told_apart():
-    config = data(weight="w", split={"method": "hash", "key": ["b", "k"]})
+    config = data(weight="w", split={"method": "column", "column": "k"})
     plan = plan_columns(config, [("a", "number"), ("b", "category")], [["s", "b"]])
     assert [column.name for column in plan.columns] == ["a", "b", "y", "w", "s"]
     assert [column.name for column in plan.extra] == ["k"]
-    assert plan.key == ("b", "k")
 
 
 def test_without_features_the_declared_columns_are_read():
