@@ -197,6 +197,7 @@ def test_one_row_is_named_with_what_is_wrong(rest, signature, rows, text):
             '"inputs": [[1, 2], [3]]',
             "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
         ),
+        ("string", '"inputs": [[{"b64": "!"}], ["a", "b"]]', "Unable to base64 decode"),
         ("int32", '"inputs": {"x": [1, "2"]}', 'JSON Value: "2" Type: String is not of expected type: int32'),
     ],
 )
