@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from headrace.components.gates.splits import judge_splits
 from headrace.components.ingest.sample import Sample, check_sample
 
 from .check import check
@@ -42,7 +43,7 @@ def validate(
         f"{_counted(len(plan.features), 'feature column')}, label {plan.label} ({loaded.data.task}); "
         f"{_readable(sample)} can be ingested"
     )
-    return [found, *_corrupt(sample, loaded)]
+    return [found, *_corrupt(sample, loaded), *_poor_splits(sample, loaded)]
 
 
 def _counted(number: int, noun: str) -> str:
@@ -67,3 +68,12 @@ def _corrupt(sample: Sample, config: RunConfig) -> list[str]:
         f"note: {_counted(sample.corrupt_rows, 'picture')} cannot be decoded and will be left out; at most "
         f"{config.data.max_corrupt_share:.2%} may be (data.max_corrupt_share): {named}{more}"
     ]
+
+
+def _poor_splits(sample: Sample, config: RunConfig) -> list[str]:
+    """Tell of what will make figures on the splits say little; known where all rows were read."""
+    known = sample.ingested
+    if known is None:
+        return []
+    found = {"splits": known.rows, "split": known.split, "label": {"counts": known.counts}}
+    return [f"note: {gate.reason.removesuffix('.')}" for gate in judge_splits(found, config.data.task)]

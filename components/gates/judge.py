@@ -10,6 +10,7 @@ from .config import GatesConfig
 from .cost import judge_cost, judge_serving
 from .evidence import Evidence
 from .quality import judge_agreement, judge_quality
+from .splits import tell_of_splits
 from .state import Gate
 from .states import may_push
 from .variant import judge_variant
@@ -60,14 +61,12 @@ def judge(
         Every gate. Failing gates of a variant that is not pushed say so in their reason.
     """
     targets = target_variants(push)
-    found = [
-        *judge_agreement(evidence),
-        *judge_quality(gates.quality, dict.fromkeys(("float32", *targets)), evidence, task),
-    ]
+    on_test = judge_quality(gates.quality, dict.fromkeys(("float32", *targets)), evidence, task)
     names = dict.fromkeys((*evidence.built(), *targets))
     for name in names:
         if name != "float32":
-            found += judge_variant(gates.variant, name, evidence, task)
+            on_test += judge_variant(gates.variant, name, evidence, task)
+    found = [*judge_agreement(evidence), *tell_of_splits(on_test, data_gates)]
     for rule in gates.cost:
         found += judge_cost(rule, evidence)
     for name in names:

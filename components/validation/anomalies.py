@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import tensorflow_data_validation as tfdv
 
+from headrace.components.gates.splits import judge_splits
 from headrace.components.gates.state import Bound, Gate, write_gates
 from headrace.components.node import NodeContext, NodeResult
 from headrace.data.config import DataConfig
@@ -51,9 +52,12 @@ def run(ctx: NodeContext) -> NodeResult:
     distances = measure_skew(read_distributions(Path(ctx.input("statistics"))))
     max_skew: float | None = ctx.config["validation.max_skew"]
     error = bool(ctx.config["validation.skew_is_error"])
-    gates = judge_data(rows, list(statistics), origin) + judge_pictures(
-        ingest, DataConfig.model_validate(ctx.config["data"]).max_corrupt_share
-    )
+    data = DataConfig.model_validate(ctx.config["data"])
+    gates = [
+        *judge_data(rows, list(statistics), origin),
+        *judge_pictures(ingest, data.max_corrupt_share),
+        *judge_splits(ingest, data.task),
+    ]
     if max_skew is not None:
         gates += judge_skew(distances, list(statistics), max_skew, error=error)
         rows += skew_rows(distances, max_skew, error=error)

@@ -76,9 +76,8 @@ class Room:
         for split, rows in splits.items():
             write_split(base / "examples" / f"Split-{split}", rows)
         columns = [{"name": key} for key in next(iter(splits.values()))[0]]
-        (base / "examples/ingest.json").write_text(
-            json.dumps({"columns": columns, "splits": {split: len(rows) for split, rows in splits.items()}})
-        )
+        ingest = {"columns": columns, **told_of(splits)}
+        (base / "examples/ingest.json").write_text(json.dumps(ingest))
         path = None if self.schema_path is None else str(self.schema_path)
         given = {
             "data": DATA,
@@ -110,6 +109,22 @@ class Room:
     def verdict(self, base: Path) -> NodeResult:
         ctx = NodeContext("data_verdict", "r", {"gates": [str(base / "gates")]}, {}, {}, str(base))
         return verdict.data(ctx)
+
+
+def told_of(splits: Mapping[str, list[Row]]) -> dict[str, Any]:
+    """What ingest.json tells of rows and labels, by hand."""
+    labels = sorted({str(row["late"]) for rows in splits.values() for row in rows})
+    features = [tuple(sorted((k, str(v)) for k, v in row.items() if k != "late")) for row in splits["test"]]
+    return {
+        "splits": {split: len(rows) for split, rows in splits.items()},
+        "split": {"distinct": {"test_rows": len({*features})}},
+        "label": {
+            "counts": {
+                split: {label: sum(str(row["late"]) == label for row in rows) for label in labels}
+                for split, rows in splits.items()
+            }
+        },
+    }
 
 
 def usual(seed: int = 0, **overrides: Any) -> dict[str, list[Row]]:

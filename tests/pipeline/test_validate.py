@@ -79,9 +79,47 @@ def test_pictures_that_are_left_out_are_no_rows_that_can_be_ingested(tmp_path: P
     found = infer(str(tmp_path / "shapes"), "kind", config_folder=str(tmp_path))
     config = tmp_path / "shapes.yaml"
     config.write_text(found.text, encoding="utf-8")
-    told, note = validate(str(config))
+    told, note, few = validate(str(config))
     assert " 1 feature column, label kind (binary); 119 of 120 rows can be ingested" in told
     assert note.startswith("note: 1 picture cannot be decoded and will be left out; at most ")
+    assert few == "note: the test split has 24 rows, under 100, so that figures on it are rough"
+
+
+DEFAULTS = {  # the last default lies before the test split
+    "schema_version": 1,
+    "name": "defaults",
+    "data": {
+        "path": "loans.csv",
+        "label": "defaulted",
+        "columns": {"month": "int"},
+        "split": {"method": "time", "column": "month", "eval_from": 50, "test_from": 54},
+    },
+    "features": {"amount": {"kind": "numeric"}},
+}
+
+
+def write_loans(folder: Path, rows: int) -> Path:
+    lines = ["amount,month,defaulted"]
+    lines += [f"{1000 + n},{n * 60 // rows},{int(n % 9 == 0 and n * 60 // rows < 53)}" for n in range(rows)]
+    (folder / "loans.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = folder / "loans.yaml"
+    path.write_text(yaml.safe_dump(DEFAULTS), encoding="utf-8")
+    return path
+
+
+def test_a_test_split_of_one_class_is_told_with_the_rows_of_each_class(tmp_path: Path) -> None:
+    _, few, note = validate(str(write_loans(tmp_path, 600)))
+    assert few == "note: the test split has 60 rows, under 100, so that figures on it are rough"
+    assert note == (
+        "note: the test split has rows of one class alone, '0': '0' with 444 train, 37 eval, 60 test rows; "
+        "'1' with 56 train, 3 eval, 0 test rows"
+    )
+
+
+def test_of_rows_that_were_not_read_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "_ROWS", 0)
+    (line,) = validate(str(write_loans(tmp_path, 600)))
+    assert line.endswith("the first 0 rows can be ingested")
 
 
 def test_a_database_that_does_not_answer_is_found(project: Path) -> None:
