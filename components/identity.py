@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["content_id", "packages_hash", "source_modules", "sources_hash"]
+__all__ = ["code_of", "content_id", "imported_names", "packages_hash", "source_modules", "sources_hash"]
 
 _DISTRIBUTION = "headrace"
 
@@ -42,16 +42,41 @@ def source_modules(module: str) -> tuple[str, ...]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting.extend(_imports(name))
+            waiting.extend(_read(name)[1])
     return tuple(sorted(found))
 
 
 def sources_hash(modules: Iterable[str]) -> str:
-    """Return the hash of the source text of `modules` and of all headrace modules that they import."""
+    """Return the hash of the code of `modules` and of all headrace modules that they import."""
     digest = hashlib.sha256()
     for name in sorted({found for module in modules for found in source_modules(module)}):
-        digest.update(name.encode() + b"\0" + _text(name) + b"\0")
+        digest.update(name.encode() + b"\0" + _read(name)[0] + b"\0")
     return digest.hexdigest()
+
+
+def code_of(tree: ast.Module) -> bytes:
+    """Return what `tree` does, as text: positions, comments and docstrings make no difference.
+
+    The docstrings are gone from `tree` afterwards.
+
+    >>> code_of(ast.parse("def f(): return 1  # one")) == code_of(ast.parse("def f():\\n  'One.'\\n  return 1"))
+    True
+    """
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                block[:] = [statement for statement in block if not _is_text(statement)]
+    return ast.dump(tree).encode()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Return whether a statement is a text alone: a docstring of a module, class, function or variable."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def packages_hash(names: Iterable[str]) -> str:
@@ -79,22 +104,24 @@ def _file(module: str) -> Path | None:
 
 
 @lru_cache(maxsize=1024)
-def _text(module: str) -> bytes:
+def _read(module: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return the code of a headrace module, and the headrace modules that it imports."""
     file = _file(module)
     if file is None:
         raise ModuleNotFoundError(f"module must be one of headrace's. Received: {module}")
-    return file.read_bytes()
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    tree = ast.parse(file.read_bytes())
+    names = tuple(name for name in imported_names(tree, package) if _file(name) is not None)
+    return code_of(tree), names
 
 
-@lru_cache(maxsize=1024)
-def _imports(module: str) -> tuple[str, ...]:
-    file = _file(module)
-    package = module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
-    return tuple(name for name in _names(ast.parse(_text(module)), package) if _file(name) is not None)
+def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
+    """Return the absolute names that import statements mention; some may be no modules.
 
-
-def _names(tree: ast.AST, package: str) -> Iterator[str]:
-    """Return the absolute names that import statements mention; some may be no modules."""
+    Args:
+        tree: A module's syntax tree.
+        package: Name of the package that relative imports start from.
+    """
     for statement in ast.walk(tree):
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)

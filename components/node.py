@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EVENTS_VARIABLE", "NodeContext", "NodeResult", "emit"]
+__all__ = ["EVENTS_VARIABLE", "PLACES_VARIABLE", "NodeContext", "NodeResult", "emit", "placed_config"]
 
 EVENTS_VARIABLE = "HEADRACE_EVENTS"
 """Environment variable with the file that events are written to."""
+
+PLACES_VARIABLE = "HEADRACE_PLACES"
+"""Environment variable with the paths that the running node's config leaves out, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,21 @@ class NodeResult:
     finding: str = ""
     properties: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
+
+
+def placed_config(text: str) -> dict[str, Any]:
+    """Return a node's config from the text of its cache key, with the paths that a key leaves out."""
+    config: dict[str, Any] = json.loads(text)
+    _put(config, json.loads(os.environ.get(PLACES_VARIABLE, "{}")))
+    return config
+
+
+def _put(config: dict[str, Any], places: Mapping[str, Any]) -> None:
+    for key, place in places.items():
+        if isinstance(place, dict):
+            _put(config[key], place)
+        else:
+            config[key] = place
 
 
 def emit(kind: str, **values: Any) -> None:

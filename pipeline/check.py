@@ -5,6 +5,7 @@ from collections.abc import Callable
 from headrace.components.features.plan import plan_outputs
 from headrace.components.infra.engine import require_engine
 from headrace.components.models.check import check_weights
+from headrace.components.own_code import import_paths, search_first
 from headrace.data.source import Source, check_source
 
 from .beam_check import check_engines
@@ -29,6 +30,7 @@ def check(config: RunConfig, folder: str, tell: Callable[[str], None] = lambda t
             serving gate names is not on this machine, or own code does not work.
         EnvironmentProblem: If pretrained weights or Beam's engine cannot be had from here.
     """
+    search_first(config.code, import_paths(config.model_dump(mode="json")))
     source = check_data(config)
     check_weights(config.model)
     require_engine(config.gates.serving.gate)

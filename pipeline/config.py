@@ -73,6 +73,8 @@ class RunConfig(Section):
         model: The network; `family` chooses the section.
         preprocessing_fn: Import path "module:function" of a tf.Transform preprocessing_fn that
             replaces `features`; null: the feature spec is used.
+        code: Folder of modules of your own, those that import paths name; it is searched before installed
+            packages. Relative to the config file's folder.
     """
 
     schema_version: Literal[1]
@@ -82,6 +84,7 @@ class RunConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     features: FeaturesConfig = Field(default_factory=dict)
     preprocessing_fn: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    code: str = "."
     model: ModelConfig = MlpConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
@@ -299,6 +302,7 @@ def place_config(config: RunConfig, folder: Path, stem: str, root: str | Path | 
             "model": place_weights(config.model, folder),
             "beam": place_beam(config.beam, folder),
             "output": output,
+            "code": os.path.normpath(folder / config.code),
         }
     )
 

@@ -11,11 +11,10 @@ from headrace.components.nodes.artifacts import artifact_type
 from headrace.components.nodes.baseline import LastPushedModel
 from headrace.components.nodes.component import make_component
 from headrace.components.nodes.ingest import input_parameters
-from headrace.data.section import canonical_json
 
 from .config import RunConfig
 from .graph import GRAPH, Node
-from .identity import node_config, node_sources
+from .identity import node_parameters
 from .store import Store
 
 __all__ = ["compile_pipeline"]
@@ -52,13 +51,7 @@ def compile_pipeline(config: RunConfig, store: Store, cache: bool = True) -> Any
 
 
 def _component(node: Node, config: RunConfig, made: dict[str, Any]) -> Any:
-    parameters = {
-        "node": node.id,
-        "run": node.run,
-        "config": canonical_json(node_config(config, node)),
-        "sources": node_sources(node),
-        "resumable": "yes" if node.resumable else "no",
-    }
+    parameters = node_parameters(config, node)
     if node.id == "ingest":
         parameters |= input_parameters(config.data.path)
     inputs = {edge.name: (made[edge.node].outputs[edge.output], edge.optional) for edge in node.inputs}

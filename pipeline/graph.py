@@ -33,7 +33,8 @@ class Node:
             module, and of every headrace module that it imports, is part of the cache key.
         inputs: Artifacts consumed.
         outputs: Output name -> artifact type.
-        config: Dotted paths of the run config that the node reads; all that its cache key holds of it.
+        config: Dotted paths of the run config that the node reads; all that its cache key holds of it, but for
+            paths of files, which tell a place and no content.
         packages: Distributions whose installed version is part of the cache key.
         after: Nodes that must have succeeded, without an artifact passing.
         cached: Whether an earlier execution with the same key may stand in for a new one.
@@ -103,7 +104,7 @@ GRAPH: tuple[Node, ...] = (
             Input("schema", "schema", "schema"),
         ),
         outputs={"anomalies": "ExampleAnomalies", "gates": "Gates"},
-        config=("data", "validation.max_skew", "validation.skew_is_error"),
+        config=("data", "validation.max_skew", "validation.skew_is_error", "validation.schema_path"),
         packages=("tensorflow-data-validation",),
     ),
     Node(
@@ -111,6 +112,7 @@ GRAPH: tuple[Node, ...] = (
         title="Decide on the data",
         run="headrace.components.gates.verdict:data",
         inputs=(Input("gates", "validation", "gates"),),
+        config=("validation.schema_path",),
         cached=False,
         retries=0,
     ),

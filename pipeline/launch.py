@@ -15,11 +15,14 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from headrace.components.node import PLACES_VARIABLE
+from headrace.components.own_code import import_paths, search_first
 from headrace.data.errors import EnvironmentProblem, HeadraceError
 
 from .beam import engine_of
 from .config import RunConfig
 from .graph import node as find_node
+from .identity import node_places
 from .leftovers import discard_unpublished
 from .metadata_failure import database_named
 from .metadata_file import check_database
@@ -75,6 +78,7 @@ def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True
         # It may have gone, or filled up, since the node before.
         check_database(store.database, run_id)
     _environment(config, store, node_id, run_id)
+    search_first(config.code, import_paths(config.model_dump(mode="json")))
     pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
     with database_named(config.metadata, run_id, store.database):
         return _launch(pipeline, pipeline_node, store, node_id)
@@ -125,6 +129,7 @@ def _environment(config: RunConfig, store: Store, node_id: str, run_id: str) -> 
     os.environ["HEADRACE_RUN_ID"] = run_id
     os.environ["HEADRACE_STORE"] = store.root
     os.environ["HEADRACE_SCRATCH"] = store.scratch
+    os.environ[PLACES_VARIABLE] = json.dumps(node_places(config, find_node(node_id)))
     engine = engine_of(config.beam, node_id)
     os.environ["HEADRACE_BEAM"] = json.dumps({"runner": engine.runner, "args": engine.pipeline_args()})
     if not find_node(node_id).gpu:

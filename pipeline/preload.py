@@ -15,3 +15,10 @@ with contextlib.suppress(ImportError):
         "headrace.pipeline.launch",
     ):
         importlib.import_module(_name)
+
+    # Their own hashes, which every child needs; what is imported here is what they stand for.
+    from headrace.pipeline.graph import GRAPH
+    from headrace.pipeline.identity import node_sources
+
+    for _node in GRAPH:
+        node_sources(_node)

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 
+from headrace.components.own_code import import_paths, search_first
 from headrace.data.errors import ConfigError, HeadraceError
 from headrace.data.extras import require
 from headrace.data.readers.spans import has_span, newest_span
@@ -57,6 +58,7 @@ def run_command(
     settings = [*overrides, *([] if metadata is None else [f"metadata.url={metadata}"])]
     loaded = load_any_config(config, settings, texts=texts, root=root, sha256=config_sha256)
     loaded = _with_span(loaded, span)
+    search_first(loaded.code, import_paths(loaded.model_dump(mode="json")))
     team = own_team(loaded, node_id, run_id)
     if team is not None and team.number:
         tell(f"{node_id}_{team.number}: {work_along(team, node_id)}")

@@ -34,7 +34,7 @@ def data(ctx: NodeContext) -> NodeResult:
         anomalies = json.loads((folder / "anomalies.json").read_text(encoding="utf-8"))
         errors = [row for row in anomalies if row["severity"] == "error"]
         lines = ["The data gate rejected the data.", *(gate.line() for gate in failing)]
-        raise DataRejected("\n".join([*lines, *anomaly_table(errors)]), _hint(folder, failing))
+        raise DataRejected("\n".join([*lines, *anomaly_table(errors)]), _hint(folder, failing, ctx))
     counted = count_states(gate.state for gate in gates)
     return NodeResult(
         finding=f"go on; {len(gates)} gate{'s' if len(gates) != 1 else ''}: {counted or 'none'}"
@@ -74,14 +74,14 @@ def _cell(value: object) -> str:
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
-def _hint(folder: Path, failing: Sequence[Gate]) -> str:
+def _hint(folder: Path, failing: Sequence[Gate], ctx: NodeContext) -> str:
     """Return what to do, naming the schema file where the validation node recorded one."""
     if all(gate.metric == "corrupt_share" for gate in failing):
         return "Replace or remove these pictures, or raise `data.max_corrupt_share`."
     try:
-        path = json.loads((folder / "schema_origin.json").read_text(encoding="utf-8"))["path"]
+        noted = json.loads((folder / "schema_origin.json").read_text(encoding="utf-8"))["path"]
     except FileNotFoundError:
-        path = None
-    if not path:
+        noted = None
+    if not noted:
         return "Correct the data."
-    return f"Correct the data, or edit {path} (or delete it to have a new one inferred from this data)."
+    return f"Correct the data, or edit {ctx.config['validation.schema_path']} (or delete it to have a new one inferred from this data)."

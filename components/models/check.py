@@ -18,7 +18,7 @@ from headrace.data.errors import ConfigError, EnvironmentProblem
 from .backbones import BACKBONES
 from .config import EnsembleConfig, ModelConfig, TransferConfig
 
-__all__ = ["check_model", "check_weights", "place_weights"]
+__all__ = ["check_model", "check_weights", "place_weights", "weights_file"]
 
 _KINDS: Mapping[str, str] = {
     "cnn": "of kind image",
@@ -109,11 +109,19 @@ def place_weights(model: ModelConfig, folder: Path) -> ModelConfig:
     """Return `model` with the path of a file of pretrained weights absolute: it starts at `folder`."""
     if isinstance(model, EnsembleConfig):
         return model.model_copy(update={"member": place_weights(model.member, folder)})
+    if (found := weights_file(model)) is None:
+        return model
+    return model.model_copy(update={"weights": os.path.normpath(folder / found[1])})
+
+
+def weights_file(model: ModelConfig) -> tuple[tuple[str, ...], str] | None:
+    """Return where in the config a local file of pretrained weights stands, and the file; None without one."""
+    keys: tuple[str, ...] = ("model",)
+    while isinstance(model, EnsembleConfig):
+        keys, model = (*keys, "member"), model.member
     if not isinstance(model, TransferConfig) or model.weights in ("imagenet", "none"):
-        return model
-    if "://" in model.weights:
-        return model
-    return model.model_copy(update={"weights": os.path.normpath(folder / model.weights)})
+        return None
+    return None if "://" in model.weights else ((*keys, "weights"), model.weights)
 
 
 def _suits(feature: Feature, images: bool) -> bool:

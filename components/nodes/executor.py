@@ -14,7 +14,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from headrace.components.identity import content_id
-from headrace.components.node import NodeContext, NodeResult
+from headrace.components.node import NodeContext, NodeResult, placed_config
 from headrace.components.sums import SUMS, record
 from headrace.data.errors import DataRejected, EnvironmentProblem
 from headrace.data.section import canonical_json
@@ -49,7 +49,7 @@ class RoomExecutor(base_executor.BaseExecutor):
         exec_properties: Mapping[str, Any],
     ) -> None:
         """Call the room function and record what it found on the output artifacts."""
-        config = json.loads(exec_properties["config"])
+        config = placed_config(exec_properties["config"])
         outputs = {
             name: artifact_utils.get_single_instance(list(items)) for name, items in output_dict.items()
         }
@@ -60,7 +60,7 @@ class RoomExecutor(base_executor.BaseExecutor):
         if ingest_pattern:
             from .ingest import resolved_path
 
-            config["data"]["path"] = resolved_path(str(exec_properties["input_base"]), str(ingest_pattern))
+            config["data"]["path"] = resolved_path(config["data"]["path"], str(ingest_pattern))
         for name in outputs:
             if outputs[name].TYPE_NAME == "Examples":
                 outputs[name].split_names = json.dumps(["train", "eval", "test"])

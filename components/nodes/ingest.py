@@ -9,6 +9,7 @@ from tfx.proto import example_gen_pb2
 from tfx.utils import proto_utils
 
 from headrace.components.ingest.fingerprint import content_fingerprint
+from headrace.components.node import placed_config
 from headrace.data.columns import plan_columns
 from headrace.data.config import DataConfig
 from headrace.data.readers.files import find_files
@@ -21,27 +22,32 @@ __all__ = ["ContentDriver", "input_parameters", "resolved_path"]
 def input_parameters(path: str) -> dict[str, str]:
     """Return the parameters from which TFX's driver finds the input files of `data.path`.
 
-    A file or glob is split into the deepest fixed folder and a pattern, which may hold {SPAN},
-    {VERSION} or {YYYY}, {MM}, {DD}; a folder is taken whole.
+    They hold the pattern below the data's folder, which may have {SPAN}, {VERSION} or {YYYY}, {MM}, {DD}, and
+    not the folder: parameters are part of the cache key.
     """
-    if os.path.isdir(path):
-        base, pattern = path, ""
-    else:
-        parts = path.split("/")
-        fixed = next((i for i, part in enumerate(parts) if any(c in part for c in "*?[{")), len(parts) - 1)
-        base, pattern = "/".join(parts[:fixed]) or "/", "/".join(parts[fixed:])
+    _, pattern = _base_and_pattern(path)
     splits = [example_gen_pb2.Input.Split(name="all", pattern=pattern)]
     return {
-        "input_base": base,
+        "input_base": "",
         "input_config": proto_utils.proto_to_json(example_gen_pb2.Input(splits=splits)),
     }
 
 
-def resolved_path(input_base: str, input_config: str) -> str:
-    """Return the data path after the driver has put span and version into the pattern."""
+def resolved_path(path: str, input_config: str) -> str:
+    """Return `data.path` after the driver has put span and version into the pattern."""
+    base, _ = _base_and_pattern(path)
     # An empty pattern, which stands for a whole folder, is absent from the JSON.
     pattern = json.loads(input_config)["splits"][0].get("pattern", "")
-    return os.path.join(input_base, pattern) if pattern else input_base
+    return os.path.join(base, pattern) if pattern else base
+
+
+def _base_and_pattern(path: str) -> tuple[str, str]:
+    """Split a file or glob into the deepest fixed folder and a pattern; a folder is taken whole."""
+    if os.path.isdir(path):
+        return path, ""
+    parts = path.split("/")
+    fixed = next((i for i, part in enumerate(parts) if any(c in part for c in "*?[{")), len(parts) - 1)
+    return "/".join(parts[:fixed]) or "/", "/".join(parts[fixed:])
 
 
 class _ContentProcessor(input_processor.FileBasedInputProcessor):
@@ -98,11 +104,12 @@ class ContentDriver(driver.FileBasedDriver):
         self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
     ) -> dict[str, Any]:
         """Fill in span, version and fingerprint."""
-        self._config = json.loads(exec_properties["config"])
+        self._config = placed_config(exec_properties["config"])
+        base, _ = _base_and_pattern(self._config["data"]["path"])
         resolved: dict[str, Any] = super().resolve_exec_properties(
-            exec_properties, pipeline_info, component_info
+            {**exec_properties, "input_base": base}, pipeline_info, component_info
         )
-        return resolved
+        return resolved | {"input_base": exec_properties["input_base"]}
 
     def get_input_processor(
         self, splits: Any, range_config: Any = None, input_base_uri: str | None = None

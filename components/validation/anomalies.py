@@ -63,7 +63,7 @@ def run(ctx: NodeContext) -> NodeResult:
         rows += skew_rows(distances, max_skew, error=error)
     _write(Path(ctx.outputs["gates"]), rows, distances, origin, gates)
     if origin.path is not None and any(g.state == "FAIL" and g.metric == "anomalies" for g in gates):
-        note_rejection(origin.path)
+        note_rejection(ctx.config["validation.schema_path"])
     errors = sum(row.severity == "error" for row in rows)
     counted = f"{_counted(errors, 'error')}, {_counted(len(rows) - errors, 'warning')}"
     return NodeResult(

@@ -40,15 +40,15 @@ def run(ctx: NodeContext) -> NodeResult:
     if text is None:
         body = text_format.MessageToString(inferred)
         written = path is not None and write_inferred(path, body, ctx.config["validation.schema_sha256"])
-        schema, origin = inferred, Origin("inferred", path if written else None)
+        schema, origin = inferred, Origin("inferred", Path(path).name if path and written else None)
         finding = f"inferred {len(schema.feature)} features, " + (
-            f"written to {path}" if written else "kept in the run only: the config's folder takes no files"
+            f"written to {Path(str(path)).name}" if written else "kept in the run only: the config's folder takes no files"
         )
     else:
-        schema = parse_schema(text, str(path))
+        schema, name = parse_schema(text, str(path)), Path(str(path)).name
         added = _add_missing_features(schema, inferred)
-        origin = Origin("kept", path, added)
-        finding = f"kept {len(schema.feature) - len(added)} features from {path}" + (
+        origin = Origin("kept", name, added)
+        finding = f"kept {len(schema.feature) - len(added)} features from {name}" + (
             f"; new and inferred: {', '.join(added)}" if added else ""
         )
     folder = Path(ctx.outputs["schema"])

@@ -46,7 +46,8 @@ class Origin:
 
     Attributes:
         origin: `inferred` from the data of its own run, or `kept` from the file.
-        path: The schema file; None where there is none.
+        path: Name of the schema file; None where there is none. Where it lies is the config's to say: an
+            artifact may be copied with its project.
         added: Columns that the file does not have, whose part was inferred.
     """
 

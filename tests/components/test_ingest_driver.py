@@ -18,7 +18,7 @@ def resolve(path: str, usages: list[list[str]], **data: object) -> dict[str, obj
     properties = {**input_parameters(path), "config": json.dumps(config)}
     found = ContentDriver(None).resolve_exec_properties(properties, None, None)
     return {
-        "path": resolved_path(str(found["input_base"]), str(found["input_config"])),
+        "path": resolved_path(path, str(found["input_config"])),
         "fingerprint": found["input_fingerprint"],
         "span": found["span"],
         "version": found["version"],

@@ -95,7 +95,7 @@ def test_the_first_run_writes_the_file_and_later_runs_keep_it(tmp_path: Path) ->
     room = Room(tmp_path, path)
     assert curation_hash(path) is None
     first, base = room.run(usual(), "first")
-    assert first["schema"].finding == f"inferred 6 features, written to {path}"
+    assert first["schema"].finding == f"inferred 6 features, written to {path.name}"
     assert read_origin((base / "schema/schema.pbtxt").read_text()).origin == "inferred"
     written = path.read_text()
     assert curation_hash(path) is None
