@@ -59,7 +59,8 @@ def code_of(tree: ast.Module) -> bytes:
 
     The docstrings are gone from `tree` afterwards.
 
-    >>> code_of(ast.parse("def f(): return 1  # one")) == code_of(ast.parse("def f():\\n  'One.'\\n  return 1"))
+    >>> said = "def f():\\n  'One.'\\n  return 1  # one"
+    >>> code_of(ast.parse(said)) == code_of(ast.parse("def f(): return 1"))
     True
     """
     for node in ast.walk(tree):

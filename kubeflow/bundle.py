@@ -1,10 +1,12 @@
 """The config as steps get it: paths below the root, its schema packed in, nothing of this machine."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.components.own_code import import_paths, own_code
 from headrace.data.errors import ConfigError, EnvironmentProblem
 from headrace.pipeline.config import RunConfig, override_config, parse_config, read_config
 from headrace.pipeline.packed import PackedConfig, pack
@@ -64,7 +66,27 @@ def make_bundle(path: str | Path, overrides: tuple[str, ...] = ()) -> Bundle:
     for key, default in (("runs", "runs"), ("push", "push")):
         given = str(raw.get("output", {}).get(key, default))
         raw.setdefault("output", {})[key] = _inside(given)
-    return Bundle(config, PackedConfig(file.stem, raw, files), links)
+    raw.pop("code", None)
+    return Bundle(config, PackedConfig(file.stem, raw, files, _own_modules(config, folder)), links)
+
+
+def _own_modules(config: RunConfig, folder: Path) -> dict[str, str]:
+    """Return path -> text of the modules of the user's own that the config leads to.
+
+    Raises:
+        ConfigError: If one lies outside the `code` folder: what is installed in the image stays there.
+    """
+    root = Path(os.path.normpath(folder / config.code))
+    found = own_code(import_paths(config.model_dump(mode="json")), str(root))
+    outside = sorted(str(file) for file in found.files.values() if not file.is_relative_to(root))
+    if outside:
+        raise ConfigError(
+            "own modules of a run on a cluster must lie in the `code` folder or be installed packages. "
+            f"Received: {', '.join(outside)}, outside {root}"
+        )
+    return {
+        file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in found.files.values()
+    }
 
 
 @dataclass(frozen=True)

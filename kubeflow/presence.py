@@ -7,7 +7,7 @@ from pathlib import Path
 
 from headrace.data.errors import ConfigError
 from headrace.pipeline.check import check_data
-from headrace.pipeline.config import RunConfig, config_folder, load_config
+from headrace.pipeline.config import RunConfig, load_config
 from headrace.pipeline.outcome import shown_path
 from headrace.pipeline.own_code import check_own_code
 from headrace.pipeline.packed import load_any_config
@@ -36,7 +36,7 @@ def check_columns(
     found = _exists(config.data.path)
     if found:
         check_data(config)
-    check_own_code(config, config_folder(config_path), tell)
+    check_own_code(config, tell)
     return found
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from headrace.components.features.plan import plan_outputs
 from headrace.components.infra.engine import require_engine
 from headrace.components.models.check import check_weights
-from headrace.components.own_code import import_paths, search_first
 from headrace.data.source import Source, check_source
 
 from .beam_check import check_engines
@@ -15,14 +14,13 @@ from .own_code import check_own_code
 __all__ = ["check", "check_data"]
 
 
-def check(config: RunConfig, folder: str, tell: Callable[[str], None] = lambda text: None) -> Source:
+def check(config: RunConfig, tell: Callable[[str], None] = lambda text: None) -> Source:
     """Check files, headers, columns, features, weights, engines and own code; return what was seen.
 
     Only own code needs TensorFlow, which a child imports for it.
 
     Args:
         config: The run config.
-        folder: Folder of the config file, where own modules are looked for first.
         tell: Told what takes a while.
 
     Raises:
@@ -30,12 +28,11 @@ def check(config: RunConfig, folder: str, tell: Callable[[str], None] = lambda t
             serving gate names is not on this machine, or own code does not work.
         EnvironmentProblem: If pretrained weights or Beam's engine cannot be had from here.
     """
-    search_first(config.code, import_paths(config.model_dump(mode="json")))
     source = check_data(config)
     check_weights(config.model)
     require_engine(config.gates.serving.gate)
     check_engines(config.beam)
-    check_own_code(config, folder, tell)
+    check_own_code(config, tell)
     return source
 
 

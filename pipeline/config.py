@@ -40,7 +40,6 @@ __all__ = [
     "OutputConfig",
     "RunConfig",
     "column_plan",
-    "config_folder",
     "kept_slices",
     "load_config",
     "override_config",
@@ -226,11 +225,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), root: str | Pat
     file = Path(path)
     config = parse_config(override_config(read_config(path), overrides), place=file.name)
     return place_config(config, file.resolve().parent, file.stem, root)
-
-
-def config_folder(path: str | Path) -> str:
-    """Return the folder in which a config file lies, where its relative paths and own modules start."""
-    return str(Path(path).resolve().parent)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

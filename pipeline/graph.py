@@ -33,8 +33,8 @@ class Node:
             module, and of every headrace module that it imports, is part of the cache key.
         inputs: Artifacts consumed.
         outputs: Output name -> artifact type.
-        config: Dotted paths of the run config that the node reads; all that its cache key holds of it, but for
-            paths of files, which tell a place and no content.
+        config: Dotted paths of the run config that the node reads; all that its cache key holds of it, but
+            for paths of files, which tell a place and no content.
         packages: Distributions whose installed version is part of the cache key.
         after: Nodes that must have succeeded, without an artifact passing.
         cached: Whether an earlier execution with the same key may stand in for a new one.

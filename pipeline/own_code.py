@@ -54,14 +54,11 @@ def own_names(config: RunConfig) -> dict[str, str]:
     return found
 
 
-def check_own_code(
-    config: RunConfig, folder: str, tell: Callable[[str], None], limit_s: float = _LIMIT_S
-) -> None:
+def check_own_code(config: RunConfig, tell: Callable[[str], None], limit_s: float = _LIMIT_S) -> None:
     """Import what a config names by import path, and try it on made-up rows as training would.
 
     Args:
         config: The run config.
-        folder: Folder of the config file, where modules are looked for first.
         tell: Told that it takes a while, if anything is to be tried.
         limit_s: Seconds after which the child is stopped.
 
@@ -74,7 +71,7 @@ def check_own_code(
     tell(f"trying your own code on a few made-up rows (imports TensorFlow): {', '.join(names.values())}")
     with tempfile.TemporaryDirectory(prefix="headrace-trial-") as scratch:
         result = Path(scratch, "result.json")
-        command = [sys.executable, "-m", "headrace.pipeline.own_code_trial", folder, str(result)]
+        command = [sys.executable, "-m", "headrace.pipeline.own_code_trial", config.code, str(result)]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
             done = subprocess.run(

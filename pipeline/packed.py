@@ -1,7 +1,7 @@
 """A config as one argument of a process: packed, so that no platform reads into it; unpacked below a root.
 
 A cluster's steps share no folder with the machine that compiled them. What a config file has beside it
-travels with it: the schema that its data is held to.
+travels with it: the schema that its data is held to, and modules of the user's own.
 """
 
 import base64
@@ -37,11 +37,13 @@ class PackedConfig:
         stem: Name of the config file without its ending.
         raw: What the file says, overrides applied, paths as steps see them.
         files: Name -> content of files that `validation.schema_path` names.
+        code: Path below the `code` folder -> content of modules that import paths lead to.
     """
 
     stem: str
     raw: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def pack(packed: PackedConfig) -> str:
@@ -51,6 +53,8 @@ def pack(packed: PackedConfig) -> str:
     {'seed': 1}
     """
     plain = {"stem": packed.stem, "config": packed.raw, "files": packed.files}
+    if packed.code:
+        plain["code"] = packed.code
     # Keys keep their order: that of the features is the order of the model's inputs and of the split's hash.
     text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return PREFIX + base64.urlsafe_b64encode(gzip.compress(text.encode(), mtime=0)).decode()
@@ -65,7 +69,7 @@ def unpack(text: str) -> PackedConfig:
     try:
         body = base64.urlsafe_b64decode(text.strip().removeprefix(PREFIX).encode())
         plain = json.loads(gzip.decompress(body))
-        return PackedConfig(plain["stem"], plain["config"], plain["files"])
+        return PackedConfig(plain["stem"], plain["config"], plain["files"], plain.get("code", {}))
     except (binascii.Error, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"a packed config must be what `headrace kubeflow compile` wrote. "
@@ -112,18 +116,32 @@ def load_any_config(
     config = place_config(config, folder, packed.stem, folder)
     for name, content in packed.files.items():
         config = _with_schema(config, _placed(folder, name, content))
+    if packed.code:
+        config = config.model_copy(update={"code": str(_placed_code(folder, packed.code))})
     return config
 
 
 def _placed(folder: Path, name: str, content: str) -> Path:
     """Write a file that travelled with the config, under a path that depends on its content alone."""
-    # The path is part of a cache key: one of the run's own would never meet an earlier result.
+    # Steps of several runs may write it at once.
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     target = folder / _FILES / digest / Path(name).name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
     return target
+
+
+def _placed_code(folder: Path, code: Mapping[str, str]) -> Path:
+    """Write modules that travelled with the config; return their folder, which holds nothing else."""
+    text = json.dumps(code, sort_keys=True)
+    root = folder / _FILES / hashlib.sha256(text.encode()).hexdigest()[:16]
+    for name, content in code.items():
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            write_atomically(target, content)
+    return root
 
 
 def _with_schema(config: RunConfig, path: Path) -> RunConfig:

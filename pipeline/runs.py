@@ -14,7 +14,7 @@ from headrace.data.errors import ConfigError, EnvironmentProblem, HeadraceError
 from headrace.data.extras import require
 
 from .check import check
-from .config import RunConfig, config_folder, load_config
+from .config import RunConfig, load_config
 from .identity import new_run_id
 from .interrupts import counted_interrupts
 from .local import NodeOutcome, run_nodes
@@ -130,7 +130,7 @@ def run(
     require("pipeline")
     config = load_config(config_path, overrides)
     console = console or Console(stderr=True)
-    check(config, config_folder(config_path), lambda text: console.print(text, highlight=False, markup=False))
+    check(config, lambda text: console.print(text, highlight=False, markup=False))
     check_reachable(config.metadata, Store.of(config).database)
     prepare_folder(config.output.runs, "output.runs")
     prepare_folder(config.output.push, "output.push")

@@ -117,7 +117,7 @@ def _run_recorded(config: RunConfig, node_id: str, run_id: str, cache: bool) -> 
     _write_record(folder, node_id, started, None)
     try:
         if node_id == GRAPH[0].id:
-            check(config, os.getcwd())
+            check(config)
     except HeadraceError as error:
         result = LaunchResult("failed", error=error.message, hint=error.hint, exit_code=error.exit_code)
     else:

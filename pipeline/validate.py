@@ -6,7 +6,7 @@ from headrace.components.gates.splits import judge_splits
 from headrace.components.ingest.sample import Sample, check_sample
 
 from .check import check
-from .config import RunConfig, column_plan, config_folder, load_config
+from .config import RunConfig, column_plan, load_config
 from .metadata_failure import check_reachable
 from .store import Store
 
@@ -34,7 +34,7 @@ def validate(
         DataRejected: If ingest would refuse one of the rows.
     """
     loaded = load_config(path, overrides)
-    source = check(loaded, config_folder(path), tell)
+    source = check(loaded, tell)
     check_reachable(loaded.metadata, Store.of(loaded).database)
     plan = column_plan(loaded)
     sample = check_sample(source, loaded.data, plan)

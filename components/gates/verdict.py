@@ -84,4 +84,5 @@ def _hint(folder: Path, failing: Sequence[Gate], ctx: NodeContext) -> str:
         noted = None
     if not noted:
         return "Correct the data."
-    return f"Correct the data, or edit {ctx.config['validation.schema_path']} (or delete it to have a new one inferred from this data)."
+    path = ctx.config["validation.schema_path"]
+    return f"Correct the data, or edit {path} (or delete it to have a new one inferred from this data)."

@@ -115,7 +115,7 @@ def place_weights(model: ModelConfig, folder: Path) -> ModelConfig:
 
 
 def weights_file(model: ModelConfig) -> tuple[tuple[str, ...], str] | None:
-    """Return where in the config a local file of pretrained weights stands, and the file; None without one."""
+    """Return where in the config a file of pretrained weights stands, and the file; None without one."""
     keys: tuple[str, ...] = ("model",)
     while isinstance(model, EnsembleConfig):
         keys, model = (*keys, "member"), model.member

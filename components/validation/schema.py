@@ -42,7 +42,9 @@ def run(ctx: NodeContext) -> NodeResult:
         written = path is not None and write_inferred(path, body, ctx.config["validation.schema_sha256"])
         schema, origin = inferred, Origin("inferred", Path(path).name if path and written else None)
         finding = f"inferred {len(schema.feature)} features, " + (
-            f"written to {Path(str(path)).name}" if written else "kept in the run only: the config's folder takes no files"
+            f"written to {Path(str(path)).name}"
+            if written
+            else "kept in the run only: the config's folder takes no files"
         )
     else:
         schema, name = parse_schema(text, str(path)), Path(str(path)).name

@@ -100,7 +100,7 @@ def test_the_first_run_writes_the_file_and_later_runs_keep_it(tmp_path: Path) ->
     written = path.read_text()
     assert curation_hash(path) is None
     second, base = room.run(usual(50), "second")
-    assert second["schema"].finding == f"kept 6 features from {path}"
+    assert second["schema"].finding == f"kept 6 features from {path.name}"
     assert read_origin((base / "schema/schema.pbtxt").read_text()).origin == "kept"
     assert path.read_text() == written
     path.write_text(written + "# mine\n")

@@ -107,7 +107,8 @@ class Room:
         return results, base
 
     def verdict(self, base: Path) -> NodeResult:
-        ctx = NodeContext("data_verdict", "r", {"gates": [str(base / "gates")]}, {}, {}, str(base))
+        given = {"validation.schema_path": None if self.schema_path is None else str(self.schema_path)}
+        ctx = NodeContext("data_verdict", "r", {"gates": [str(base / "gates")]}, {}, given, str(base))
         return verdict.data(ctx)
 
 

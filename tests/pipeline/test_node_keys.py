@@ -1,6 +1,7 @@
-"""What moves a node's cache key: its sources, its packages, its config and the user's own code; no place does."""
+"""What moves a node's cache key: its sources, packages and config, and own code; no place does."""
 
 import importlib.metadata
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from headrace.pipeline.config import RunConfig, load_config, parse_config
 from headrace.pipeline.graph import GRAPH, Node
 from headrace.pipeline.identity import node_parameters, node_places, run_identity
 
-from .test_config import GOOD, changed, write
+from .test_config import GOOD, write
 
 SHARED = {
     "statistics": {"schema", "validation"},
@@ -53,13 +54,20 @@ SECTIONS: dict[str, tuple[str, Any]] = {
 }
 """Section that a node lists -> an edit inside it."""
 
-EVERYTHING = {"tuning": {"enabled": True, "search": {"model.dropout": {"float": [0, 0.5]}}},
+EVERYTHING = {"push": {"lite": None},
+              "tuning": {"enabled": True, "search": {"model.dropout": {"float": [0, 0.5]}}},
               "cross_validation": {"enabled": True}}  # fmt: skip
 PLACES = {"validation.schema_path", "output.push", "validation.schema_sha256"}
 
 
 def config(path: str = "seed", value: Any = 42) -> RunConfig:
-    return parse_config(changed(path, value) | (EVERYTHING if path.partition(".")[0] not in EVERYTHING else {}))
+    raw = json.loads(json.dumps({**GOOD, **EVERYTHING}))
+    *parents, last = path.split(".")
+    target = raw
+    for key in parents:
+        target = target.setdefault(key, {})
+    target[last] = value
+    return parse_config(raw)
 
 
 def keys(given: RunConfig) -> dict[str, dict[str, str]]:
@@ -162,7 +170,10 @@ def test_no_place_is_part_of_a_key(tmp_path: Path) -> None:
     (there / "w.h5").write_bytes(b"other weights")
     assert moved(keys(one), keys(other)) == {"trainer", "push"}
     by_id = {n.id: node_places(other, n) for n in GRAPH}
-    assert by_id["trainer"] == {"data": {"path": str(there / "rows.csv")}, "model": {"weights": str(there / "w.h5")}}
+    assert by_id["trainer"] == {
+        "data": {"path": str(there / "rows.csv")},
+        "model": {"weights": str(there / "w.h5")},
+    }
     assert by_id["schema"]["validation.schema_path"] == str(there / "s.txt")
     assert by_id["push"]["output.push"] == str(there / "push")
 
@@ -175,9 +186,7 @@ def test_what_is_compiled_holds_the_whole_key(tmp_path: Path) -> None:
     compiled = compile_pipeline(given, Store.of(given))
     for item in compiled.nodes:
         node = item.pipeline_node
-        held = {
-            name: value.field_value.string_value for name, value in node.parameters.parameters.items()
-        }
+        held = {name: value.field_value.string_value for name, value in node.parameters.parameters.items()}
         (wanted,) = [node_parameters(given, n) for n in GRAPH if n.id == node.node_info.id]
         if node.node_info.id != "baseline":
             assert wanted.items() <= held.items()

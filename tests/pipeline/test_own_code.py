@@ -289,12 +289,12 @@ class TestInAProcessOfItsOwn:
         config = load_config(project.folder / "demo.yaml", self.overrides("leaves:f"))
         message = r"own code must import and build \(training.loss.use\). Received: a process that ended with code 7"
         with pytest.raises(ConfigError, match=message):
-            check_own_code(config, str(project.folder), lambda text: None)
+            check_own_code(config, lambda text: None)
 
     def test_code_without_end(self, project: Project) -> None:
         config = load_config(project.folder / "demo.yaml", self.overrides("mine:squared"))
         with pytest.raises(ConfigError, match=r"must import and build .*Received: no end within 0 s"):
-            check_own_code(config, str(project.folder), lambda text: None, limit_s=0.2)
+            check_own_code(config, lambda text: None, limit_s=0.2)
 
 
 def test_a_config_without_own_code_is_valid_without_tensorflow(project: Project) -> None:

@@ -78,3 +78,14 @@ def test_what_is_no_packed_config_is_told_in_one_message(text: str) -> None:
 def test_a_packed_config_needs_a_root() -> None:
     with pytest.raises(ConfigError, match="needs `--root`"):
         load_any_config(pack(PackedConfig("demo", RAW)))
+
+
+def test_own_modules_travel_and_are_searched_first(tmp_path: Path) -> None:
+    packed = pack(PackedConfig("demo", RAW, code={"mine.py": "A = 1\n", "deep/er.py": "B = 2\n"}))
+    one, again = (load_any_config(packed, root=str(tmp_path)) for _ in range(2))
+    assert one.code == again.code
+    assert Path(one.code, "mine.py").read_text() == "A = 1\n"
+    assert Path(one.code, "deep/er.py").read_text() == "B = 2\n"
+    other = load_any_config(pack(PackedConfig("demo", RAW, code={"mine.py": "A = 2\n"})), root=str(tmp_path))
+    assert other.code != one.code
+    assert load_any_config(pack(PackedConfig("demo", RAW)), root=str(tmp_path)).code == str(tmp_path)
