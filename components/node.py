@@ -88,7 +88,8 @@ def placed_config(text: str) -> dict[str, Any]:
 def _put(config: dict[str, Any], places: Mapping[str, Any]) -> None:
     for key, place in places.items():
         if isinstance(place, dict):
-            _put(config[key], place)
+            if config[key] is not None:  # a section that the node does not read as things stand
+                _put(config[key], place)
         else:
             config[key] = place
 

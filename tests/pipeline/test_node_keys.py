@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.components import identity as sources
+from headrace.components.node import PLACES_VARIABLE, placed_config
 from headrace.pipeline.config import RunConfig, load_config, parse_config
 from headrace.pipeline.graph import GRAPH, Node
 from headrace.pipeline.identity import node_parameters, node_places, run_identity
@@ -191,3 +192,14 @@ def test_what_is_compiled_holds_the_whole_key(tmp_path: Path) -> None:
         if node.node_info.id != "baseline":
             assert wanted.items() <= held.items()
             assert str(tmp_path) not in str(held)
+
+
+@pytest.mark.parametrize("node", GRAPH, ids=lambda n: n.id)
+def test_a_node_is_given_its_places(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = load_config(write(tmp_path, GOOD), root=tmp_path)
+    monkeypatch.setenv(PLACES_VARIABLE, json.dumps(node_places(given, node)))
+    found = placed_config(node_parameters(given, node)["config"])
+    assert set(found) == set(node.config)
+    if found.get("data") is not None:
+        assert found["data"]["path"] == str(tmp_path / "rows.csv")
+    assert found.get("output.push", str(tmp_path / "push")) == str(tmp_path / "push")
