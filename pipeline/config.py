@@ -83,7 +83,7 @@ class RunConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     features: FeaturesConfig = Field(default_factory=dict)
     preprocessing_fn: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
-    code: str = "."
+    code: LocalPath = "."
     model: ModelConfig = MlpConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()

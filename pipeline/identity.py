@@ -161,8 +161,6 @@ def run_identity(config: RunConfig) -> str:
     Where it runs and where results are written is left out: the same run into another folder is the same run.
     """
     plain = {key: value for key, value in _content(config).items() if key not in _WHERE}
-    # By a hash of rows, the order of features is part of the split; mappings are hashed without theirs.
-    plain["features"] = list(plain["features"].items())
     digest = hashlib.sha256(canonical_json(plain).encode())
     digest.update(own_code(import_paths(plain), config.code).digest().encode())
     for node in GRAPH:

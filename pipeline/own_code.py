@@ -71,7 +71,7 @@ def check_own_code(config: RunConfig, tell: Callable[[str], None], limit_s: floa
     tell(f"trying your own code on a few made-up rows (imports TensorFlow): {', '.join(names.values())}")
     with tempfile.TemporaryDirectory(prefix="headrace-trial-") as scratch:
         result = Path(scratch, "result.json")
-        command = [sys.executable, "-m", "headrace.pipeline.own_code_trial", config.code, str(result)]
+        command = [sys.executable, "-m", "headrace.pipeline.own_code_trial", str(result)]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
             done = subprocess.run(

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 from headrace.components.imported import load_object
+from headrace.components.own_code import search_first
 from headrace.data.errors import ConfigError, HeadraceError
 
 from .config import RunConfig, column_plan
@@ -27,11 +28,12 @@ def _try(config: RunConfig) -> None:
     try_training(config.training, output)
 
 
-def _main(folder: str, result: str) -> None:
+def _main(result: str) -> None:
     # `python -m` puts the working directory first, where `headrace` would not look for modules.
-    sys.path[0] = folder
+    del sys.path[0]
     config = RunConfig.model_validate_json(sys.stdin.read())
     try:
+        search_first(config.code, own_names(config).values())
         _try(config)
     except HeadraceError as error:
         text = told(error)

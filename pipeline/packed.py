@@ -55,7 +55,7 @@ def pack(packed: PackedConfig) -> str:
     plain = {"stem": packed.stem, "config": packed.raw, "files": packed.files}
     if packed.code:
         plain["code"] = packed.code
-    # Keys keep their order: that of the features is the order of the model's inputs and of the split's hash.
+    # Keys keep their order: that of the features is the order of the model's inputs.
     text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return PREFIX + base64.urlsafe_b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 

@@ -144,9 +144,12 @@ def test_a_package_moves_the_keys_of_the_nodes_that_name_it(
     [(n, s) for n in GRAPH for s in n.config if s not in PLACES],
     ids=lambda v: getattr(v, "id", v),
 )
-def test_a_section_moves_the_key_of_a_node_that_lists_it(node: Node, section: str) -> None:
+def test_a_section_moves_the_keys_of_the_nodes_that_list_it_and_no_other(node: Node, section: str) -> None:
     path, value = SECTIONS[section]
-    assert node.id in moved(keys(config()), keys(config(path, value)))
+    readers = {n.id for n in GRAPH if any(f"{path}.".startswith(f"{listed}.") for listed in n.config)}
+    found = moved(keys(config()), keys(config(path, value)))
+    assert node.id in found
+    assert found == all_of(readers | {"ingest"} if section == "usages" else readers)
 
 
 def test_a_curated_schema_moves_the_key_of_the_schema_node_alone(tmp_path: Path) -> None:
