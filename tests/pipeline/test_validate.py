@@ -38,7 +38,9 @@ def spoil(project: Path, line: int, text: str) -> None:
 def refused_by_ingest(project: Path) -> str:
     folder = project.parent / "ingest"
     folder.mkdir()
-    section = node_config(load_config(project), node("ingest"))
+    config = load_config(project)
+    section = node_config(config, node("ingest"))
+    section["data"]["path"] = config.data.path
     context = NodeContext("ingest", "run", {}, {"examples": str(folder)}, section, str(folder / "temp"))
     (folder / "temp").mkdir()
     with pytest.raises(DataRejected) as caught:
