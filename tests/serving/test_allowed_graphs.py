@@ -116,6 +116,58 @@ def test_a_file_of_a_table_that_may_be_another_is_refused(change, tmp_path):
         check_graph(graph, str(tmp_path))
 
 
+CALLS = ["PartitionedCall:f", "StatefulPartitionedCall:f", "If:then_branch", "If:else_branch"]
+CALLS += ["StatelessIf:then_branch", "StatelessIf:else_branch", "Case:branches", "StatelessCase:branches"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_gives_its_inputs_in_its_own_order(call, tmp_path):
+    """The first input of a branch chooses it; the others are the arguments."""
+    op, _, attribute = call.partition(":")
+    given = ["table", "file"] if op.endswith("Call") else ["table", "table", "file"]
+    made = node(op, "called", given)
+    if attribute == "branches":
+        made.attr[attribute].list.func.add(name="inner")
+    else:
+        made.attr[attribute].func.name = "inner"
+    inner = function("inner", fill(["table", "name"]), arguments=["table", "name"])
+    graph = meta_graph(
+        node("Const", "table"), node("Placeholder", "file"), made, functions=[inner], start="called"
+    )
+    check_graph(with_asset(graph, "file"), str(tmp_path))
+
+
+def test_assets_of_v1_count_where_there_are_no_others(tmp_path):
+    graph = with_asset(copied(meta_graph()), "file")
+    graph.collection_def["saved_model_assets"].SetInParent()
+    check_graph(graph, str(tmp_path))
+    packed = graph.collection_def["saved_model_assets"].any_list.value.add()
+    packed.Pack(graph.asset_file_def[0])
+    del graph.asset_file_def[:]
+    check_graph(graph, str(tmp_path))
+
+
+def test_functions_that_nothing_calls_are_taken_out_with_their_gradients(tmp_path):
+    functions = [function("used"), function("slope"), function("lonely", node("SaveV2")), function("steep")]
+    graph = meta_graph(node("PartitionedCall", "c", f="used"), functions=functions)
+    library = graph.graph_def.library
+    library.gradient.add(function_name="used", gradient_func="slope")
+    library.gradient.add(function_name="lonely", gradient_func="steep")
+    check_graph(graph, str(tmp_path))
+    assert [found.signature.name for found in library.function] == ["used", "slope"]
+    assert [found.function_name for found in library.gradient] == ["used"]
+
+
+@pytest.mark.parametrize(
+    ("count", "end"), [(10, "unknown9 (not known) ("), (12, "unknown7 (not known) and 2 more (")]
+)
+def test_of_many_operators_some_are_named(count, end, tmp_path):
+    graph = meta_graph(*(node(f"unknown{number}", f"n{number}") for number in range(count)))
+    with pytest.raises(ForbiddenOps) as caught:
+        check_graph(graph, str(tmp_path))
+    assert end in caught.value.message
+
+
 def test_a_function_that_calls_itself_ends_the_search(tmp_path):
     graph = with_asset(copied(meta_graph()), "file")
     inner = graph.graph_def.library.function[1]
