@@ -14,6 +14,7 @@ from .config import ColumnSplit, CsvOptions, DataConfig
 from .decimal_commas import check_label, comma_guess, comma_notes, has_decimal_commas
 from .errors import ConfigError
 from .feature_guess import Guess, feature_name, guess_feature
+from .group_guess import guess_group
 from .label_guess import LabelGuess, guess_label
 from .model_guess import model_lines, push_lines, split_shares
 from .odd_cells import OddCell, find_odd_cells, odd_comment, odd_notes
@@ -26,7 +27,7 @@ from .readers.folder import IMAGE, PATH, class_of, find_pictures
 from .readers.rows import read_blocks
 from .shape_guess import Shapes, Wide, guess_series, guess_wide, sort_columns
 from .source import column_names
-from .split_guess import TimeBounds, split_lines, time_split, told_split, undated
+from .split_guess import Dealt, TimeBounds, dealt_by, split_lines, time_split, told_split, undated
 from .yaml_text import comment, quoted, scalar
 
 __all__ = ["Inferred", "infer", "infer_config"]
@@ -121,8 +122,8 @@ class _Findings:
         answer: What the label calls for.
         profiles: Columns with one value a row, but the label.
         guesses: Feature name -> feature; of each profile, too.
+        split: A column that tells the split; or (column, eval_from, test_from) of one by time; or by hash.
         wide: Numbered columns that become lists.
-        split: A column that tells the split; or (column, eval_from, test_from) of one by time; None: by hash.
         odd: Cells that ingest will refuse.
         notes: What else to know.
         commas: Whether columns of numbers have decimal commas.
@@ -135,8 +136,8 @@ class _Findings:
     answer: LabelGuess
     profiles: Mapping[str, ColumnProfile]
     guesses: Mapping[str, Guess]
+    split: ColumnSplit | TimeBounds | Dealt
     wide: Sequence[Wide] = ()
-    split: ColumnSplit | TimeBounds | None = None
     odd: Sequence[OddCell] = ()
     notes: Sequence[str] = ()
     commas: bool = False
@@ -148,7 +149,7 @@ def _look_at_columns(path: str, label: str) -> _Findings:
     paths = find_files(data)
     shapes = _shared_columns(paths, data)
     wide = guess_wide(paths, data, [column for column in shapes.plain if column != label])
-    packed = {member for group in wide for member in group.members}
+    packed = {member: group.name for group in wide for member in group.members}
     plain = [column for column in shapes.plain if column not in packed]
     profiles = {profile.name: profile for profile in profile_columns(paths, data, plain)}
     label_profile = profiles.pop(label)
@@ -169,10 +170,18 @@ def _look_at_columns(path: str, label: str) -> _Findings:
         guesses[name] = seen[name].guess if name in seen else commas or guess_feature(profile)
     if parts is not None:
         guesses[parts.column] = Guess((), "tells the split")
+    group = guess_group(profiles.values())
+    if group is not None and not (parts or split):
+        guesses[group.column] = group.guess()
+    held = [column for column in shapes.known if column != label]
+    if any(format_of(text, data) == "tfrecord" for text in paths):
+        # No list of the columns of examples is whole, so that the key is of what the model reads.
+        held = [column for column in held if column in shapes.lists or guesses[column].lines]
     columns = len(shapes.plain) + len(shapes.lists) + len(shapes.pictures)
     odd = find_odd_cells(paths, data, _refused(profiles, guesses, label_profile, split))
     with_comma = comma_notes(paths, data, [*profiles.values(), label_profile])
     notes = [*with_comma, *([] if parts or split else undated(profiles))]
+    notes += [group.note()] if group is not None and split is not None else []
     notes += [note for pictures in seen.values() for note in pictures.notes()]
     allowed = max((pictures.allowed or 0.0 for pictures in seen.values()), default=0.0) or None
     return _Findings(
@@ -182,8 +191,8 @@ def _look_at_columns(path: str, label: str) -> _Findings:
         answer,
         profiles,
         guesses,
+        parts or split or dealt_by(held, packed, group),
         wide,
-        parts or split,
         odd,
         notes,
         bool(with_comma),
@@ -224,8 +233,8 @@ def _look_at_folder(path: str, label: str) -> _Findings:
     seen = look_at(pictures_of_files(path, paths))
     answer = guess_label(profile, test_rows=round(split_shares(len(paths))["test"] * len(paths)))
     return _Findings(
-        data, len(paths), profile.distinct, answer, {}, {IMAGE: seen.guess}, notes=tuple(seen.notes()),
-        allowed=seen.allowed,
+        data, len(paths), profile.distinct, answer, {}, {IMAGE: seen.guess}, Dealt((IMAGE,), pictures=True),
+        notes=tuple(seen.notes()), allowed=seen.allowed,
     )  # fmt: skip
 
 

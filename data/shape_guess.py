@@ -40,6 +40,11 @@ class Shapes:
     lists: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.plain, *self.lists, *self.pictures)
+
 
 def sort_columns(path: str, data: DataConfig, names: Sequence[str]) -> Shapes:
     """Sort the columns of a file by what they hold; what headrace cannot read is left out."""

@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-__all__ = ["comment", "quoted", "scalar"]
+__all__ = ["comment", "listed", "quoted", "scalar"]
 
 _WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -43,3 +43,21 @@ def quoted(values: Sequence[str]) -> str:
         '"0", "late"'
     """
     return ", ".join(scalar(value) if scalar(value).startswith('"') else f'"{value}"' for value in values)
+
+
+def listed(start: str, values: Sequence[str]) -> list[str]:
+    """Return `start` and a list of texts as lines of at most 100 characters, unless one text is longer.
+
+    Example:
+        >>> listed("  key: ", ["age", "no", "shop id"])
+        ['  key: [age, "no", "shop id"]']
+    """
+    lines = [f"{start}["]
+    for value in values:
+        text = f"{scalar(value)},"
+        if len(lines[-1]) + len(text) > _WIDTH and not lines[-1].endswith("["):
+            lines[-1] = lines[-1].rstrip()
+            lines.append(" " * (len(start) + 1))
+        lines[-1] += f"{text} "
+    lines[-1] = lines[-1].rstrip(" ,") + "]"
+    return lines

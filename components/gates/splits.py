@@ -38,7 +38,7 @@ def judge_splits(ingest: Mapping[str, Any], task: str) -> list[Gate]:
     if distinct < FEW_TEST_ROWS and distinct <= rows / 2:
         reason = (
             f"the {rows:,} rows of the test split are only {distinct:,} different ones in what the model "
-            "reads, so that figures on it say little of others."
+            "reads, so that figures on it rest on these alone."
         )
         found.append(_warning("distinct_rows", _JUDGED, reason, FEW_TEST_ROWS, distinct))
     counts: Mapping[str, Mapping[str, int]] | None = ingest["label"]["counts"]

@@ -60,7 +60,7 @@ def test_sound_splits_have_no_gate(ingest: dict[str, Any], task: str) -> None:
         (
             told(1800, 27, FINE), "binary", "distinct_rows", "test", 100, 27,
             "the 1,800 rows of the test split are only 27 different ones in what the model reads, so that "
-            "figures on it say little of others.",
+            "figures on it rest on these alone.",
         ),
         (told(198, 99), "regression", "distinct_rows", "test", 100, 99, "are only 99 different ones"),
         (
