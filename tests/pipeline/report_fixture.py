@@ -370,6 +370,15 @@ def _ingest(rng: np.random.Generator, columns: Mapping[str, Array], task: str) -
     return {
         "rows": sum(splits.values()),
         "splits": splits,
+        "split": {
+            "method": "hash",
+            "key": sorted(columns),
+            "seed": 0,
+            "equal_keys": "spread",
+            "ranked": {"all": False, "classes": []},
+            "distinct": {"keys": sum(splits.values()), "rows": sum(splits.values()), "test_rows": 33_678},
+            "test_rows_seen": 0,
+        },
         "sha256": "9f2c" * 16,
         "files": [{"path": "flights.csv", "size_bytes": 31_204_118, "sha256": "41ab" * 16}],
         "columns": [

@@ -10,6 +10,7 @@ from ..charts.shares import shares
 from ..facts import Facts, dig
 from ..numbers import DASH, count, finite, percent, short, significant, size
 from ..table import Cell, Column, Row, Table, number
+from .split import told_split
 
 __all__ = ["data"]
 
@@ -30,6 +31,7 @@ def data(facts: Facts) -> dict[str, Any] | None:
     }
     found = {
         "splits": _splits(splits),
+        "split": told_split(ingest, dig(facts.summary, "config", "data", "split") or {}),
         "label": _label(ingest.get("label") or {}),
         "corrupt": _corrupt(ingest, finite(dig(facts.summary, "config", "data", "max_corrupt_share"))),
         "files": _files(ingest.get("files") or ()),
