@@ -250,6 +250,11 @@ class DataConfig(Section):
                     "with `windows` the split must be by time, by a column, or by a hash of columns in "
                     f"`windows.group`. Received: a hash split with key {list(key)}"
                 )
+            if self.split.equal_keys != "together":
+                raise ValueError(
+                    "with `windows` a hash split must have `equal_keys: together`: windows of a series share "
+                    f"rows. Received: {self.split.equal_keys} (`data.split`)"
+                )
         return self
 
     @field_validator("split", mode="before")

@@ -76,7 +76,7 @@ def read_windows(folder: str, split: str) -> list[dict]:
     return rows
 
 
-def windowed(tmp_path: Path, table: pd.DataFrame, **windows: object):
+def windowed(tmp_path: Path, table: pd.DataFrame, split: dict = SPLIT, **windows: object):
     """Return the context of an ingest with windows."""
     path = tmp_path / "sales.csv"
     table.to_csv(path, index=False)
@@ -87,7 +87,7 @@ def windowed(tmp_path: Path, table: pd.DataFrame, **windows: object):
         "group": ["shop"],
         **windows,
     }
-    ctx = context(tmp_path, path, features=FEATURES, task="regression", split=SPLIT, windows=section)
+    ctx = context(tmp_path, path, features=FEATURES, task="regression", split=split, windows=section)
     ctx.config["evaluation.slices"] = []
     return ctx
 
@@ -217,3 +217,32 @@ def test_windows_are_not_dealt_out_at_random(split):
     ):
         DataConfig(path="x.csv", label="y", windows=windows, split={"method": "hash", **split})
     DataConfig(path="x.csv", label="y", windows=windows, split={"method": "hash", "key": ["shop"]})
+
+
+def test_windows_of_one_series_are_not_spread():
+    windows = {"order": "day", "columns": ["x"], "length": 3, "group": ["shop"]}
+    with pytest.raises(ValidationError, match=r"must have `equal_keys: together`.* Received: spread"):
+        DataConfig(path="x.csv", label="y", windows=windows, split={"key": ["shop"], "equal_keys": "spread"})
+
+
+@pytest.mark.parametrize("shops", [20, 60])  # under and over a thousand windows
+def test_a_hash_keeps_whole_series_together(tmp_path, shops):
+    rng = np.random.default_rng(3)
+    days = 30
+    table = pd.DataFrame(
+        {
+            "shop": np.repeat([f"s{n}" for n in range(shops)], days),
+            "day": np.tile(TIMES[:days], shops),
+            "y": rng.normal(size=shops * days),
+            "x": rng.normal(size=shops * days),
+        }
+    )
+    table["s"] = table["shop"]
+    result = windowed(tmp_path, table, split={"method": "hash", "key": ["shop"]}, length=4, horizon=1)
+    run(result)
+    rows = {split: read_windows(result.outputs["examples"], split) for split in ("train", "eval", "test")}
+    held = {split: {row["s"] for row in found} for split, found in rows.items()}
+    assert sum(map(len, held.values())) == len(set.union(*held.values())) == shops
+    assert sum(map(len, rows.values())) == shops * (days - 4)
+    if shops == 20:
+        assert {split: len(found) for split, found in held.items()} == {"train": 16, "eval": 2, "test": 2}
