@@ -158,8 +158,8 @@ class Windows(Section):
 
     A row belongs to the split that the time of its label falls in, so no label of a later split is ever
     trained on; the values before it may reach back into an earlier split, as they would in use. A window
-    whose label is missing is left out. The rows of one series are in memory at a time, so without `group`
-    all rows are.
+    whose label is missing is left out. A split by a hash of `group` columns keeps each series whole. The
+    rows of one series are in memory at a time, so without `group` all rows are.
 
     Attributes:
         order: Column that orders the rows of a series: numbers, or ISO 8601 dates.

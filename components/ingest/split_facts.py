@@ -39,7 +39,7 @@ def split_words(facts: Mapping[str, Any], test_rows: int) -> list[str]:
     """Say in short sentences what a reader of figures on the test split should know of it."""
     found = []
     if facts["ranked"]["all"]:
-        found.append(f"under {FEW_ROWS:,} rows, so that some may change their split when rows are appended")
+        found.append(f"with under {FEW_ROWS:,} rows, some may change their split when rows are appended")
     elif rare := facts["ranked"]["classes"]:
         found.append(
             f"{len(rare):,} {'class has' if len(rare) == 1 else 'classes have'} fewer than {RARE_ROWS} rows, "

@@ -52,7 +52,7 @@ HASH = "Rows are dealt out by a hash of age, city (seed 3); rows with equal valu
                    distinct={"keys": 27, "rows": 27, "test_rows": 27}), {},
             [
                 HASH,
-                "Under 1,000 rows, so that some may change their split when rows are appended.",
+                "With under 1,000 rows, some may change their split when rows are appended.",
                 "1,100 of 1,200 test rows equal a training row in all that the model reads.",
                 "The 1,200 test rows are 27 different ones in what the model reads.",
             ],
