@@ -16,11 +16,10 @@ _WHO = (
 )
 """Whom rows are about; what holds for some of them is to hold for others."""
 
-_SUFFIX = r"(?:id|ids|uid|uuid|guid)"
-_NUMBERED = r"(?:id|uid|uuid|guid|key|code|nr|no|num|number)"
-_WHO_NAME = re.compile(rf"(?:^|.*[\W_])(?:{_WHO})(?:[\W_]*{_NUMBERED})?", re.I)
-_WHO_CAMEL = re.compile(rf"(?:.*[a-z0-9])?(?i:{_WHO})[\W_]*(?i:{_NUMBERED})")
-_ID_NAME = re.compile(rf"(?:.*[\W_])?{_SUFFIX}", re.I)
+_NUMBER = "id|uid|uuid|guid|key|code|nr|no|num|number"
+_WHO_NAME = re.compile(rf"(?:.*[\W_])?(?:{_WHO})(?P<number>[\W_]*(?:{_NUMBER}))?", re.I)
+_WHO_CAMEL = re.compile(rf".*[a-z0-9](?i:{_WHO})[\W_]*(?i:{_NUMBER})")
+_ID_NAME = re.compile(r"(?:.*[\W_])?(?:id|uid|uuid|guid)", re.I)
 _ID_CAMEL = re.compile(r".*[a-z0-9](?:Id|ID|Uid|UID|Uuid|UUID|Guid|GUID)")
 
 _MIN_WHO, _MIN_OTHERS = 10, 50
@@ -61,7 +60,7 @@ def guess_group(profiles: Iterable[ColumnProfile]) -> Group | None:
     fit = [profile for profile in profiles if _repeats(profile)]
     if not fit:
         return None
-    best = max(fit, key=lambda profile: (_is_of_someone(profile.name), profile.distinct))
+    best = max(fit, key=lambda profile: (_is_of_someone(profile), profile.distinct))
     known = f"{'over ' if best.overflowed else ''}{best.distinct - best.overflowed:,}"
     values = f"{known} different values in {best.rows:,} rows"
     if best.missing:
@@ -72,7 +71,7 @@ def guess_group(profiles: Iterable[ColumnProfile]) -> Group | None:
 
 def _repeats(profile: ColumnProfile) -> bool:
     """Tell whether a column looks like the id of what has several rows."""
-    of_someone = _is_of_someone(profile.name)
+    of_someone = _is_of_someone(profile)
     named = of_someone or _ID_NAME.fullmatch(profile.name) or _ID_CAMEL.fullmatch(profile.name)
     if not named or profile.is_date or profile.missing > _MAX_MISSING * profile.rows:
         return False
@@ -82,5 +81,14 @@ def _repeats(profile: ColumnProfile) -> bool:
     return least <= profile.distinct < profile.tracked_rows <= most * profile.distinct
 
 
-def _is_of_someone(name: str) -> bool:
-    return bool(_WHO_NAME.fullmatch(name) or _WHO_CAMEL.fullmatch(name))
+def _is_of_someone(profile: ColumnProfile) -> bool:
+    """Tell whether a column holds ids of people: it is called so, or called after them and full of codes."""
+    if _WHO_CAMEL.fullmatch(profile.name):
+        return True
+    named = _WHO_NAME.fullmatch(profile.name)
+    return named is not None and (named["number"] is not None or _holds_codes(profile))
+
+
+def _holds_codes(profile: ColumnProfile) -> bool:
+    """Tell whether most values have a digit: a subject is "S07", and a school subject "art"."""
+    return 2 * sum(any(map(str.isdigit, text)) for text in profile.counts) > profile.distinct

@@ -173,6 +173,10 @@ def test_names_of_no_ids(name: str) -> None:
         ("patient_id", [*repeated(60, 197), None, None, None], False),
         ("patient_id", [f"{n % 60}.5" for n in range(200)], False),
         ("patient_id", [f"2025-01-{1 + n % 30:02}" for n in range(200)], False),
+        ("subject", [f"{n % 30}" for n in range(200)], True),
+        ("subject", [f"S{n % 10}" if n % 20 < 11 else "abcdefghi"[n % 9] for n in range(200)], True),
+        ("subject", [f"S{n % 10}" if n % 20 < 10 else "abcdefghij"[n % 10] for n in range(200)], False),
+        ("subject_id", ["abcdefghijkl"[n % 12] for n in range(200)], True),
         ("subject", [f"about number {n % 60}" for n in range(200)], False),
     ],
 )
@@ -208,7 +212,9 @@ def test_more_ids_than_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def ingested(config: Path) -> Path:
     folder = config.parent / f"{config.stem} out"
     (folder / "temp").mkdir(parents=True)
-    section = node_config(load_config(str(config)), node("ingest"))
+    loaded = load_config(str(config))
+    section = node_config(loaded, node("ingest"))
+    section["data"]["path"] = loaded.data.path
     ingest(NodeContext("ingest", "run", {}, {"examples": str(folder)}, section, str(folder / "temp")))
     return folder
 
