@@ -23,7 +23,7 @@ class NodeContext:
     Attributes:
         node_id: Id of the node in `headrace.pipeline.graph`.
         run_id: Id of the run.
-        inputs: Input name -> URIs of its artifacts, oldest first; an optional input may be empty.
+        inputs: Input name -> URIs of its artifacts, oldest first.
         outputs: Output name -> URI of an empty folder to write into.
         config: Dotted config path -> that part of the run config as plain JSON values; holds
             only the parts that the graph lists for this node.
@@ -55,11 +55,6 @@ class NodeContext:
         """Return the URI of the one artifact of input `name`."""
         (uri,) = self.inputs[name]
         return uri
-
-    def optional_input(self, name: str) -> str | None:
-        """Return the URI of input `name`, or None where nothing was resolved for it."""
-        uris = self.inputs.get(name, ())
-        return uris[0] if uris else None
 
 
 @dataclass(frozen=True)

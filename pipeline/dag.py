@@ -3,12 +3,8 @@
 from typing import Any
 
 from tfx.dsl.compiler import compiler
-from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import pipeline as tfx_pipeline
-from tfx.types.channel import Channel
 
-from headrace.components.nodes.artifacts import artifact_type
-from headrace.components.nodes.baseline import LastPushedModel
 from headrace.components.nodes.component import make_component
 from headrace.components.nodes.ingest import input_parameters
 
@@ -30,7 +26,7 @@ def compile_pipeline(config: RunConfig, store: Store, cache: bool = True) -> Any
     """
     made: dict[str, Any] = {}
     for node in GRAPH:
-        made[node.id] = _resolver(node, made) if node.id == "baseline" else _component(node, config, made)
+        made[node.id] = _component(node, config, made)
     for node in GRAPH:
         for upstream in node.after:
             made[node.id].add_upstream_node(made[upstream])
@@ -54,15 +50,5 @@ def _component(node: Node, config: RunConfig, made: dict[str, Any]) -> Any:
     parameters = node_parameters(config, node)
     if node.id == "ingest":
         parameters |= input_parameters(config.data.path)
-    inputs = {edge.name: (made[edge.node].outputs[edge.output], edge.optional) for edge in node.inputs}
+    inputs = {edge.name: made[edge.node].outputs[edge.output] for edge in node.inputs}
     return make_component(node.id, inputs, node.outputs, parameters)
-
-
-def _resolver(node: Node, made: dict[str, Any]) -> Any:
-    (candidate,) = node.inputs
-    return Resolver(
-        strategy_class=LastPushedModel,
-        candidate=made[candidate.node].outputs[candidate.output],
-        baseline=Channel(type=artifact_type("Model")),
-        pushed=Channel(type=artifact_type("PushedModel")),
-    ).with_id(node.id)

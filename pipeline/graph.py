@@ -8,9 +8,9 @@ __all__ = ["GRAPH", "Input", "Node", "node"]
 ArtifactType = Literal[
     "Examples", "ExampleStatistics", "Schema", "ExampleAnomalies", "TransformGraph", "HyperParameters",
     "Model", "ModelRun", "ModelEvaluation", "PushedModel", "Variants", "Gates", "Infra",
-    "CrossValidation",
+    "CrossValidation", "Baseline",
 ]  # fmt: skip
-"""Names in `tfx.types.standard_artifacts`; the last four are headrace's own."""
+"""Names in `tfx.types.standard_artifacts`; the last five are headrace's own."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Input:
     name: str
     node: str
     output: str
-    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,11 +205,11 @@ GRAPH: tuple[Node, ...] = (
     ),
     Node(
         id="baseline",
-        title="Find the last pushed model",
-        run="headrace.components.nodes.baseline:LastPushedModel",
-        inputs=(Input("candidate", "trainer", "model"),),
-        outputs={"baseline": "Model"},
-        cached=False,
+        title="Find the live model",
+        run="headrace.components.push.baseline:run",
+        inputs=(Input("model", "trainer", "model"), Input("variants", "variants", "variants")),
+        outputs={"baseline": "Baseline"},
+        config=("push.serving", "push.lite", "push.model_name", "output.push", "name"),
     ),
     Node(
         id="evaluation",
@@ -222,7 +221,7 @@ GRAPH: tuple[Node, ...] = (
             Input("transform_graph", "transform", "transform_graph"),
             Input("model", "trainer", "model"),
             Input("variants", "variants", "variants"),
-            Input("baseline", "baseline", "baseline", optional=True),
+            Input("baseline", "baseline", "baseline"),
         ),
         outputs={"evaluation": "ModelEvaluation"},
         config=("data", "evaluation", "seed"),

@@ -166,35 +166,16 @@ def _published(connection: Any, node_id: str, info: Any, guard: Any) -> LaunchRe
         outputs[name] = item.uri
         rows.append({"node": node_id, "artifact": name, "type": item.type, "uri": item.uri, "id": item.id})
         finding = finding or item.custom_properties["finding"].string_value
-    resolver = node_id == "baseline"
-    if resolver:
-        rows = [row for row in rows if row["artifact"] == "baseline"]
-        finding = (
-            _baseline_finding(connection, rows[0]["id"]) if rows else "none: nothing else was pushed yet"
-        )
-        outputs = {row["artifact"]: row["uri"] for row in rows}
     if state == "CACHED":
         guard.check_taken(list(found.values()))
     elif guard.refused:
         finding = f"{finding}; made again, since in the cached result {guard.refused}"
     return LaunchResult(
-        state="cached" if state == "CACHED" and not resolver else "complete",
+        state="cached" if state == "CACHED" else "complete",
         finding=finding or finding_without_output(),
         outputs=outputs,
         artifacts=rows,
     )
-
-
-def _baseline_finding(connection: Any, model_id: int) -> str:
-    """Say which push the baseline is, by the version that people know."""
-    with connection as handle:
-        pushes = handle.store.get_artifacts_by_type("PushedModel")
-    for push in sorted(pushes, key=lambda item: item.id, reverse=True):
-        if push.custom_properties["model_artifact_id"].int_value == model_id:
-            return (
-                f"the model of version {push.custom_properties['pushed_version'].string_value}, pushed before"
-            )
-    return "a model that was pushed before"
 
 
 class _Interrupted(BaseException):

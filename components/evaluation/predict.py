@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .rows import BATCH_ROWS, ExampleFiles
+from .rows import BATCH_ROWS, ExampleFiles, device_columns
 
-__all__ = ["LitePath", "SavedModel", "batch_rows", "check_predictions"]
+__all__ = ["LitePath", "SavedModel", "batch_rows", "check_predictions", "predict_bundle"]
 
 _BATCH_BYTES = 32 << 20
 
@@ -145,6 +145,25 @@ class LitePath:
         with open(os.path.join(folder, "labels.json"), "w", encoding="utf-8") as stream:
             json.dump(label, stream)
         return folder
+
+
+def predict_bundle(folder: str, files: ExampleFiles, batch_rows: int) -> np.ndarray:
+    """Predict every row of a split with a TF Lite bundle, by its own sidecar.
+
+    Returns:
+        float32 `[rows, classes]`, or `[rows]` for regression.
+    """
+    from headrace.serving.lite import LiteModel
+
+    model = LiteModel.load(folder)
+    names = tuple(model.preprocessor.columns)
+    if absent := sorted(set(names) - files.types.keys()):
+        raise ValueError(f"the rows must have the columns that the model reads. Received: no {', '.join(absent)}")
+    found = [
+        _answer(model.runner.run(model.preprocessor.transform(device_columns(columns, names))))
+        for columns in files.columns(names, batch_rows)
+    ]
+    return np.concatenate(found).astype(np.float32)
 
 
 def check_predictions(predictions: np.ndarray, rows: int, classes: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from .config import EvaluationConfig
 from .importance import permutation_importance
 from .judge import Judge
 from .mistakes import find_mistakes, pixels_of
-from .predict import LitePath, SavedModel, batch_rows, check_predictions
+from .predict import LitePath, SavedModel, batch_rows, check_predictions, predict_bundle
 from .rows import Rows, check_slices, column_texts, device_columns, model_columns, read_rows
 from .slices import make_slices
 from .thresholds import chosen_on_eval, cost_matrix, label_thresholds, threshold
@@ -40,6 +40,7 @@ class _Inputs:
     ingest: Mapping[str, Any]
     rows: Rows
     variants: Sequence[Mapping[str, Any]]
+    live: Mapping[str, Any]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -104,6 +105,7 @@ def _evaluate(given: _Inputs) -> dict[str, Any]:
     if "float32" in predictions:
         _write_json(_mistakes(given, judge, predictions["float32"]), ctx, "mistakes.json")
     *variants, baseline = results
+    absent = {} if baseline is not None else {"no_baseline": given.live["reason"]}
     return {
         "task": given.data.task,
         "labels": list(given.classes) or None,
@@ -115,6 +117,7 @@ def _evaluate(given: _Inputs) -> dict[str, Any]:
         "slice_specs": [list(spec) for spec in given.config.slices],
         "variants": variants,
         "baseline": baseline,
+        **absent,
         "importance": importance,
         "tfma": tfma,
     }
@@ -140,7 +143,8 @@ def _read_inputs(ctx: NodeContext) -> _Inputs:
     variants = _read_json(ctx.input("variants"), "variants.json")
     if not any(entry["name"] == "float32" for entry in variants):
         variants = [{"name": "float32", "runtime": "tf", "state": "built", "path": None}, *variants]
-    return _Inputs(ctx, data, config, int(ctx.config.get("seed", 0)), ingest, rows, variants)
+    live = _read_json(ctx.input("baseline"), "baseline.json")
+    return _Inputs(ctx, data, config, int(ctx.config.get("seed", 0)), ingest, rows, variants, live)
 
 
 Found = dict[str, np.ndarray]
@@ -160,8 +164,7 @@ def _predict_all(given: _Inputs) -> tuple[list[dict[str, Any] | None], Found, Sa
         loaded.append(SavedModel(given.model_folder))
         return loaded[0].predict(given.rows.files, given.batch_rows)
 
-    baseline = given.context.optional_input("baseline")
-    total = len(given.variants) + (baseline is not None)
+    total = len(given.variants) + bool(given.live["version"])
     lite = _predict_lite(given)
     heads: list[dict[str, Any] | None] = []
     for number, entry in enumerate(given.variants):
@@ -175,11 +178,11 @@ def _predict_all(given: _Inputs) -> tuple[list[dict[str, Any] | None], Found, Sa
         emit("variant", done=number + 1, total=total, text=text)
         heads.append(head)
     working = loaded[0] if "float32" in found else None
-    if baseline is None:
+    if not given.live["version"]:
         return [*heads, None], found, working
-    folder = os.path.join(baseline, "Format-Serving")
-    head = {"name": "baseline", "runtime": "tf"}
-    head |= _attempt("baseline", lambda: _predict_baseline(folder, given), given, found)
+    head = {"name": "baseline", "runtime": "tf" if given.live["side"] == "serving" else "litert"}
+    head |= {"version": given.live["version"], "variant": given.live["variant"]}
+    head |= _attempt("baseline", lambda: _predict_baseline(given), given, found)
     emit("variant", done=total, total=total, text=f"baseline: predicted {len(given.rows):,} rows")
     return [*heads, head], found, working
 
@@ -228,12 +231,20 @@ def _predictor(
     return on_device
 
 
-def _predict_baseline(folder: str, given: _Inputs) -> np.ndarray:
-    model = SavedModel(folder)
-    classes = model.classes(given.rows.files)
-    if classes != given.classes:
-        raise ValueError(f"the baseline must answer with classes {given.classes}. Received: {classes}")
-    return model.predict(given.rows.files, given.batch_rows)
+def _predict_baseline(given: _Inputs) -> np.ndarray:
+    """Predict with what is live: the SavedModel, or the bundle as a device does."""
+    folder = os.path.join(given.context.input("baseline"), "model")
+    if given.live["side"] == "serving":
+        model = SavedModel(folder)
+        _check_classes(model.classes(given.rows.files), given.classes)
+        return model.predict(given.rows.files, given.batch_rows)
+    _check_classes(tuple(_read_json(folder, "labels.json")["classes"] or ()), given.classes)
+    return predict_bundle(folder, given.rows.files, given.batch_rows)
+
+
+def _check_classes(found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    if found != wanted:
+        raise ValueError(f"the baseline must answer with classes {wanted}. Received: {found}")
 
 
 def _make_judge(given: _Inputs, slices: Sequence[Any], float32: SavedModel | None) -> Judge:
@@ -314,7 +325,7 @@ def _write_tfma(
 
     def place(name: str) -> str:
         if name == "baseline":
-            return given.context.input("baseline")
+            return os.path.join(given.context.input("baseline"), "model")
         return (
             given.model_folder if name == "float32" else os.path.join(given.context.input("variants"), name)
         )

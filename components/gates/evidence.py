@@ -107,9 +107,13 @@ class Evidence:
         return _named(self.infra["variants"], name, "infra.json")
 
     def baseline(self) -> Json | None:
-        """Return the last pushed model's results on the same rows, or None where there is none."""
+        """Return the live model's results on the same rows, or None where there is none."""
         found: Json | None = self.evaluation.get("baseline")
         return found
+
+    def no_baseline(self) -> str:
+        """Return why there are no results of an earlier model, a phrase without a full stop."""
+        return str(self.evaluation.get("no_baseline") or "nothing else was pushed yet")
 
     def slices(self, name: str) -> tuple[list[Json], list[Json]]:
         """Return the slices of variant `name`: those with rows enough to judge, and the others."""

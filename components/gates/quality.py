@@ -67,7 +67,7 @@ def _judge_rule(rule: QualityGate, name: str, evidence: Evidence) -> Iterator[Ga
     if rule.max_drop is not None:
         bound = Bound("<=", rule.max_drop)
         if evidence.baseline() is None:
-            reason = "there is no earlier pushed model with other content to compare with."
+            reason = f"there is no baseline: {evidence.no_baseline()}."
             yield Gate("quality", f"{rule.metric}_drop", "NO_BASELINE", reason, name, keys, bound)
         else:
             yield from _judge_bound(rule, name, evidence, bound, against_baseline=True)
@@ -148,6 +148,9 @@ def _compare(
         reason = f"{place} is {value:.6g}, {'and so' if holds else 'and must be'} {limit}."
         return Gate("quality", gate_metric, "PASS" if holds else "FAIL", reason, name, keys, bound, value)
     baseline = evidence.baseline() or {}
+    if why := baseline.get("failed"):
+        reason = f"the baseline cannot answer on these rows: {why}"
+        return Gate("quality", gate_metric, "FAIL", reason, name, keys, bound)
     reference = find_metric(find_slice(baseline, keys) if keys else baseline, metric)
     if reference is None:
         reason = f"{place} of the baseline could not be computed on these rows."

@@ -2,7 +2,7 @@
 
 from tfx.types import artifact, standard_artifacts
 
-__all__ = ["CrossValidation", "Gates", "Infra", "Variants", "artifact_type"]
+__all__ = ["Baseline", "CrossValidation", "Gates", "Infra", "Variants", "artifact_type"]
 
 
 class Variants(artifact.Artifact):
@@ -29,7 +29,19 @@ class CrossValidation(artifact.Artifact):
     TYPE_NAME = "headrace.CrossValidation"
 
 
-_OWN = {"Variants": Variants, "Gates": Gates, "Infra": Infra, "CrossValidation": CrossValidation}
+class Baseline(artifact.Artifact):
+    """The model that is live: `baseline.json` and, where there is one, `model/`."""
+
+    TYPE_NAME = "headrace.Baseline"
+
+
+_OWN = {
+    "Variants": Variants,
+    "Gates": Gates,
+    "Infra": Infra,
+    "CrossValidation": CrossValidation,
+    "Baseline": Baseline,
+}
 
 
 def artifact_type(name: str) -> type[artifact.Artifact]:

@@ -8,15 +8,19 @@ from tfx.types import channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from .artifacts import artifact_type
+from .baseline import LiveDriver
 from .executor import RoomExecutor
 from .ingest import ContentDriver
 
 __all__ = ["make_component"]
 
+_DRIVERS = {"ingest": ContentDriver, "baseline": LiveDriver}
+"""Node -> what finds out, before the cache is asked, what lies where it reads."""
+
 
 def make_component(
     node_id: str,
-    inputs: Mapping[str, tuple[channel.BaseChannel, bool]],
+    inputs: Mapping[str, channel.BaseChannel],
     outputs: Mapping[str, str],
     parameters: Mapping[str, str],
 ) -> base_component.BaseComponent:
@@ -24,7 +28,7 @@ def make_component(
 
     Args:
         node_id: Id of the node, also the component's.
-        inputs: Input name -> (channel, whether it may be empty).
+        inputs: Input name -> channel.
         outputs: Output name -> artifact type name.
         parameters: Execution properties; they are the node's part of its cache key.
     """
@@ -33,10 +37,7 @@ def make_component(
         (ComponentSpec,),
         {
             "PARAMETERS": {name: ExecutionParameter(type=str) for name in parameters},
-            "INPUTS": {
-                name: ChannelParameter(type=source.type, optional=optional)
-                for name, (source, optional) in inputs.items()
-            },
+            "INPUTS": {name: ChannelParameter(type=source.type) for name, source in inputs.items()},
             "OUTPUTS": {name: ChannelParameter(type=artifact_type(kind)) for name, kind in outputs.items()},
         },
     )
@@ -44,11 +45,11 @@ def make_component(
         "SPEC_CLASS": spec_class,
         "EXECUTOR_SPEC": executor_spec.ExecutorClassSpec(RoomExecutor),
     }
-    if "input_base" in parameters:
-        body["DRIVER_CLASS"] = ContentDriver
+    if node_id in _DRIVERS:
+        body["DRIVER_CLASS"] = _DRIVERS[node_id]
     component_class = type(node_id.title().replace("_", ""), (base_component.BaseComponent,), body)
     channels: dict[str, Any] = {
         name: channel.Channel(type=artifact_type(kind)) for name, kind in outputs.items()
     }
-    spec = spec_class(**parameters, **{name: source for name, (source, _) in inputs.items()}, **channels)
+    spec = spec_class(**parameters, **inputs, **channels)
     return component_class(spec=spec).with_id(node_id)

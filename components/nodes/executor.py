@@ -61,6 +61,8 @@ class RoomExecutor(base_executor.BaseExecutor):
             from .ingest import resolved_path
 
             config["data"]["path"] = resolved_path(config["data"]["path"], str(ingest_pattern))
+        if live := exec_properties.get("baseline"):
+            config["baseline"] = json.loads(str(live))
         for name in outputs:
             if outputs[name].TYPE_NAME == "Examples":
                 outputs[name].split_names = json.dumps(["train", "eval", "test"])
@@ -101,9 +103,6 @@ def _record(result: NodeResult, outputs: Mapping[str, Any], inputs: Mapping[str,
             item.set_string_custom_property(DOUBTFUL, result.doubts[name])
         if doubts:
             item.set_string_custom_property(DOUBTS, canonical_json(doubts))
-        if item.TYPE_NAME == "PushedModel":
-            # The baseline resolver goes from pushes back to the models that were pushed.
-            item.set_int_custom_property("model_artifact_id", inputs["model"][0].id)
 
 
 def _data_sha256(examples: str) -> str:

@@ -12,7 +12,7 @@ from headrace.data.errors import HeadraceError
 from .judged import Judged
 from .repository import Source
 
-__all__ = ["label_of", "lite_files", "serving_files"]
+__all__ = ["label_of", "lite_files", "model_sha256", "serving_files"]
 
 _EXTRA = "assets.extra"
 _SIDECAR = "headrace/preprocessing.json"
@@ -99,6 +99,12 @@ def _lite_golden(judged: Judged) -> dict[str, Any]:
             f"Received: {len(expected['inputs'])} other rows (golden_raw.json)"
         )
     return {"inputs": rows["inputs"], "transformed": rows["transformed"], "outputs": expected["outputs"]}
+
+
+def model_sha256(judged: Judged, variant: str) -> str | None:
+    """Return the digest of what a variant computes; None of one that was built before there were any."""
+    entries: list[Mapping[str, Any]] = judged.json("variants", "variants.json")
+    return next((entry.get("model_sha256") for entry in entries if entry["name"] == variant), None) or None
 
 
 def _variant_path(judged: Judged, name: str) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from headrace.data.errors import EnvironmentProblem
@@ -17,12 +17,16 @@ __all__ = [
     "Manifest",
     "Side",
     "content_digest",
+    "meaning",
     "probe",
     "read_manifest",
     "sums_digest",
 ]
 
 Side = Literal["serving", "lite"]
+
+_TOLD = ("labels.json", "preprocessing.json")
+"""Files beside a model that change what a client makes of a row or an answer."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Manifest:
         files: Every file but the manifest itself, sorted by path.
         rolled_back_from: For a rollback: the newest version before it, which it replaces.
         restores: For a rollback: the version whose content this is.
+        model_sha256: Digest of what the model computes, as variants.json says; null in versions of 0.1.
     """
 
     model: str
@@ -56,7 +61,13 @@ class Manifest:
     files: Sequence[FileEntry]
     rolled_back_from: int | None = None
     restores: int | None = None
+    model_sha256: str | None = None
     schema_version: int = field(default=1)
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What is the same for versions that answer alike."""
+        return meaning(self.variant, self.model_sha256, [(entry.path, entry.sha256) for entry in self.files])
 
     def to_text(self) -> str:
         """Return the JSON text of the manifest."""
@@ -99,6 +110,20 @@ def probe(folder: Path) -> Manifest:
             f"model.tflite must carry the file identifier TFL3. Received: another or no file ({folder})"
         )
     return manifest
+
+
+def meaning(variant: str, model_sha256: str | None, sums: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what is the same for two contents of a version folder that answer alike.
+
+    Args:
+        variant: Name of the variant.
+        model_sha256: Digest of what its model computes; None where it is not known, as in versions of 0.1: all
+            content counts then.
+        sums: (path, SHA-256) of its files.
+    """
+    if model_sha256 is None:
+        return variant, sums_digest(sums)
+    return variant, model_sha256, *sorted(sha for path, sha in sums if PurePosixPath(path).name in _TOLD)
 
 
 def sums_digest(sums: Iterable[tuple[str, str]]) -> str:

@@ -17,9 +17,9 @@ from .manifest import (
     Manifest,
     Side,
     content_digest,
+    meaning,
     probe,
     read_manifest,
-    sums_digest,
 )
 from .repository import SIDES, Repository, Source, as_environment_problem, copy_durably, fsync_folder
 
@@ -36,11 +36,13 @@ class Bundle:
         variant: Name of the variant.
         files: Relative POSIX path -> a file to copy, or the content.
         gates: Gates to record in the manifest.
+        model_sha256: Digest of what the model computes; None where a version of 0.1 comes back.
     """
 
     variant: str
     files: Mapping[str, Source | bytes]
     gates: Sequence[Mapping[str, Any]] = ()
+    model_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def rollback(
                 old.variant,
                 {e.path: Source(repository.path(side, source) / e.path, e.sha256) for e in old.files},
                 old.gates,
+                old.model_sha256,
             )
             for side, old in olds.items()
         }
@@ -184,6 +187,7 @@ def _staged(repository: Repository, version: int, bundles: Mapping[Side, Bundle]
                 gates=bundles[side].gates,
                 files=files,
                 content_sha256=content_digest(files),
+                model_sha256=bundles[side].model_sha256,
             )
             _write_durably(folder / MANIFEST, manifest.to_text())
             fsync_folder(folder)
@@ -216,7 +220,7 @@ def _reveal(repository: Repository, version: int, manifests: Mapping[Side, Manif
 
 
 def _same_content(repository: Repository, candidate: Mapping[Side, Bundle]) -> Published | None:
-    """Return the newest published version if it is whole and holds the candidate's content."""
+    """Return the newest published version if it is whole and answers as the candidate does."""
     newest = repository.newest()
     found: dict[Side, Manifest] = {}
     for side in SIDES:
@@ -229,18 +233,18 @@ def _same_content(repository: Repository, candidate: Mapping[Side, Bundle]) -> P
             found[side] = probe(path)
         except EnvironmentProblem:
             return None  # Damaged: the new version repairs it.
-        wanted = candidate[side]
-        if (found[side].variant, found[side].content_sha256) != (wanted.variant, _digest_of(wanted)):
+        if found[side].meaning != _meaning(candidate[side], found[side]):
             return None
     return _published(repository, newest, found, created=False)
 
 
-def _digest_of(bundle: Bundle) -> str:
-    """Return the `content_sha256` that a version made of `bundle` has."""
-    return sums_digest(
+def _meaning(bundle: Bundle, published: Manifest) -> tuple[str, ...]:
+    """Return what a version made of `bundle` means, known as well as of the published one."""
+    sums = [
         (name, hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else source.sha256)
         for name, source in bundle.files.items()
-    )
+    ]
+    return meaning(bundle.variant, None if published.model_sha256 is None else bundle.model_sha256, sums)
 
 
 def _published(
@@ -264,9 +268,9 @@ def _rollback_source(repository: Repository, newest: int, to_version: int | None
                 f"Received: {to_version} ({repository.model})"
             )
         return to_version
-    current = _digests(repository, newest)
+    current = _meanings(repository, newest)
     for version in reversed(versions):
-        if version < newest and _digests(repository, version) != current:
+        if version < newest and _meanings(repository, version) != current:
             return version
     raise ConfigError(
         "a rollback needs an older version with other content. "
@@ -274,9 +278,9 @@ def _rollback_source(repository: Repository, newest: int, to_version: int | None
     )
 
 
-def _digests(repository: Repository, version: int) -> list[str | None]:
+def _meanings(repository: Repository, version: int) -> list[tuple[str, ...] | None]:
     manifests = [read_manifest(repository.path(side, version)) for side in SIDES]
-    return [None if manifest is None else manifest.content_sha256 for manifest in manifests]
+    return [None if manifest is None else manifest.meaning for manifest in manifests]
 
 
 def _write_durably(path: Path, text: str) -> None:

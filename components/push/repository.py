@@ -92,6 +92,11 @@ class Repository:
         """Return the highest version of either side, or 0."""
         return max((v for side in SIDES for v in self.versions(side)), default=0)
 
+    def visible(self) -> list[int]:
+        """Return the versions of either side, newest first, without what a killed push left."""
+        found = {version for side in SIDES for version in self.versions(side)} - {self._orphan()}
+        return sorted(found, reverse=True)
+
     @contextlib.contextmanager
     def lock(self, timeout_s: float) -> Iterator["Ledger"]:
         """Hold the model's lock.

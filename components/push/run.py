@@ -11,7 +11,7 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import GateRejected
 
 from .config import PushConfig
-from .content import label_of, lite_files, serving_files
+from .content import label_of, lite_files, model_sha256, serving_files
 from .judged import Judged
 from .manifest import Side
 from .publish import Bundle, Published, publish
@@ -60,10 +60,10 @@ def _bundles(ctx: NodeContext, targets: Mapping[str, str | None], gates: list[Ga
     bundles: dict[Side, Bundle] = {}
     if serving := targets.get("serving"):
         files = serving_files(judged, serving, label)
-        bundles["serving"] = Bundle(serving, files, _relevant(gates, serving))
+        bundles["serving"] = Bundle(serving, files, _relevant(gates, serving), model_sha256(judged, serving))
     if lite := targets.get("lite"):
         files = lite_files(judged, lite, label)
-        bundles["lite"] = Bundle(lite, files, _relevant(gates, lite))
+        bundles["lite"] = Bundle(lite, files, _relevant(gates, lite), model_sha256(judged, lite))
     return bundles
 
 

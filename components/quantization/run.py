@@ -22,6 +22,7 @@ from headrace.data.errors import HeadraceError
 from . import lite
 from .calibration import read_calibration_rows
 from .config import LITE_VARIANTS, VariantsConfig
+from .digest import flatbuffer_digest, saved_model_digest
 from .rebuild import read_output, rebuild_model
 from .serving import Int8Model, TooLarge, int8_model, stored_constant_bytes
 from .sizes import larger_than_float32
@@ -47,6 +48,7 @@ class Variant:
         state: Whether it was built.
         reason: Why not, else an empty string.
         max_abs_diff: Largest difference of its answers from float32 on the calibration rows.
+        model_sha256: Digest of what it computes, the same for equal models however often they are made.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Variant:
     state: str = "built"
     reason: str = ""
     max_abs_diff: float | None = None
+    model_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ class _Source:
     @property
     def output(self) -> Output:
         return read_output(self.model_dir / "keras")
+
+    @property
+    def trained(self) -> Mapping[str, Any]:
+        """Content of model.json."""
+        found: Mapping[str, Any] = json.loads((self.model_dir / "model.json").read_text(encoding="utf-8"))
+        return found
 
     @property
     def transformed(self) -> str:
@@ -124,9 +133,16 @@ def _variants(source: _Source, config: VariantsConfig, out: Path) -> Iterator[Va
 
 
 def _float32(source: _Source) -> Variant:
-    spec = json.loads((source.model_dir / "model.json").read_text(encoding="utf-8"))
-    size = _folder_bytes(source.model_dir / "Format-Serving")
-    return Variant("float32", "tf", None, size, int(spec["parameter_bytes"]), max_abs_diff=0.0)
+    folder = source.model_dir / "Format-Serving"
+    return Variant(
+        "float32",
+        "tf",
+        None,
+        _folder_bytes(folder),
+        int(source.trained["parameter_bytes"]),
+        max_abs_diff=0.0,
+        model_sha256=saved_model_digest(folder, source.trained["sha256"]),
+    )
 
 
 def _int8_weights(source: _Source, folder: Path) -> Variant:
@@ -154,6 +170,7 @@ def _int8_weights(source: _Source, folder: Path) -> Variant:
         _folder_bytes(folder),
         quantized.weight_bytes,
         max_abs_diff=_finite(difference),
+        model_sha256=saved_model_digest(folder, source.trained["sha256"]),
     )
 
 
@@ -205,7 +222,13 @@ def _lite(name: str, control: bytes, source: _Source, folder: Path) -> Variant:
     (folder / "model.tflite").write_bytes(content)
     difference = max_abs_difference(source.reference, answer)
     return Variant(
-        name, "litert", f"{name}/model.tflite", len(content), weights, max_abs_diff=_finite(difference)
+        name,
+        "litert",
+        f"{name}/model.tflite",
+        len(content),
+        weights,
+        max_abs_diff=_finite(difference),
+        model_sha256=flatbuffer_digest(content),
     )
 
 

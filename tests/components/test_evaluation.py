@@ -119,7 +119,7 @@ class Workspace:
         self.variants: list[dict[str, Any]] = [
             {"name": "float32", "runtime": "tf", "path": None, "state": "built", "reason": ""}
         ]
-        self.baseline: list[str] = []
+        self.live: dict[str, Any] = {"version": 0, "side": "serving", "variant": "", "reason": "nothing is live"}
         self.config: dict[str, Any] = {
             "slices": [["carrier"], ["hour"], ["carrier", "hour"]],
             "min_slice_rows": 30,
@@ -155,16 +155,17 @@ class Workspace:
     def evaluate(self, out: str = "out") -> dict[str, Any]:
         """Run the node and return evaluation.json."""
         self.write_examples()
-        for folder in ("variants", out, "temp"):
+        for folder in ("variants", out, "temp", "baseline"):
             (self.root / folder).mkdir(exist_ok=True)
         (self.root / "variants/variants.json").write_text(json.dumps(self.variants))
         inputs = {
             name: [str(self.root / name)]
-            for name in ("examples", "schema", "transform_graph", "model", "variants")
+            for name in ("examples", "schema", "transform_graph", "model", "variants", "baseline")
         }
+        (self.root / "baseline/baseline.json").write_text(json.dumps(self.live))
         data: dict[str, Any] = {"path": "x", "label": "label", "task": self.task, "weight": self.weight}
         context = NodeContext(
-            "evaluation", "r1", inputs | {"baseline": self.baseline}, {"evaluation": str(self.root / out)},
+            "evaluation", "r1", inputs, {"evaluation": str(self.root / out)},
             {"data": data, "evaluation": self.config, "seed": 5}, str(self.root / "temp"),
         )  # fmt: skip
         result = run(context)
@@ -183,8 +184,8 @@ def test_every_variant_is_judged_on_the_same_rows(tmp_path: Path, monkeypatch: p
     work.variants.append(
         {"name": "tflite_int8", "runtime": "litert", "path": None, "state": "skipped", "reason": "no sidecar"}
     )
-    save_model(tmp_path / "old/Format-Serving", "binary", ["no", "yes"], -0.5)
-    work.baseline = [str(tmp_path / "old")]
+    save_model(tmp_path / "baseline/model", "binary", ["no", "yes"], -0.5)
+    work.live |= {"version": 3, "variant": "float32"}
     found = work.evaluate()
 
     assert (found["positive"], found["threshold"], found["rows"]) == ("yes", 0.5, ROWS)
@@ -307,8 +308,8 @@ def test_a_variant_that_cannot_predict_fails_alone(tmp_path: Path) -> None:
     work = Workspace(tmp_path)
     work.add_saved_model("int8_weights", float("nan"))
     work.variants.append({"name": "tflite_float16", "runtime": "tf", "path": "gone", "state": "built"})
-    save_model(tmp_path / "old/Format-Serving", "binary", ["no", "perhaps"])
-    work.baseline = [str(tmp_path / "old")]
+    save_model(tmp_path / "baseline/model", "binary", ["no", "perhaps"])
+    work.live |= {"version": 3, "variant": "float32"}
     found = work.evaluate()
     float32, broken, absent = found["variants"]
     assert float32["metrics"]["accuracy"] > 0.5

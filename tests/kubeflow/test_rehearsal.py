@@ -17,7 +17,7 @@ from headrace.kubeflow.rehearsal import Rehearsal, rehearse
 from headrace.kubeflow.simulate import StepRun, Watcher
 from tests.e2e.project import CONFIG, Project, Ran, snapshot
 
-NODES_OUTSIDE_CACHE = {"data_verdict", "baseline", "verdict", "push"}
+NODES_OUTSIDE_CACHE = {"data_verdict", "verdict", "push"}
 
 
 def open_folder() -> Path:
