@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from tfx.orchestration.portable import base_driver
+from tfx.dsl.components.base import base_driver
+from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
 
@@ -13,7 +14,7 @@ from headrace.components.push.baseline import choose
 __all__ = ["LiveDriver"]
 
 
-class LiveDriver(base_driver.BaseDriver):
+class LiveDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
     """Finds the baseline of the candidate before the cache is asked.
 
     An unchanged rerun, whose model went live in between, meets the same baseline as the run before it, and

@@ -21,7 +21,7 @@ __all__ = ["flatbuffer_digest", "saved_model_digest"]
 _NO_MEANING = {"shared_name", "container", "config", "config_proto", "executor_type"}
 """Attributes of operators that name things or say where they run; so do all that start with "_"."""
 
-_NAMES = {"TensorT": {"name", "buffer"}, "OperatorT": {"opcodeIndex"}}
+_NAMES = {"TensorT": {"name", "buffer"}, "OperatorT": {"opcodeIndex", "inputs", "outputs", "intermediates"}}
 """Fields of a flatbuffer that name things, or point to what is followed."""
 
 
@@ -54,15 +54,29 @@ def saved_model_digest(folder: str | Path, weights: str = "") -> str:
 def flatbuffer_digest(content: bytes) -> str:
     """Return the digest of a TF Lite model's signatures, operators and constants."""
     model = flatbuffer.read(content)
-    parts = [_plain(signature) for signature in model.signatureDefs or ()]
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            data = model.buffers[tensor.buffer].data
-            parts.append(f"{_plain(tensor)} {_plain(data)}")
-        for operator in graph.operators:
-            parts.append(f"{_plain(model.operatorCodes[operator.opcodeIndex])} {_plain(operator)}")
-        parts.append(f"{_plain(graph.inputs)} {_plain(graph.outputs)}")
+    tensors = [_tensors(model, graph) for graph in model.subgraphs]
+    parts = []
+    for graph, found in zip(model.subgraphs, tensors, strict=True):
+        parts += [*(found[int(index)] for index in graph.inputs), "gives"]
+        parts += [found[int(index)] for index in graph.outputs]
+    for signature in model.signatureDefs or ():
+        found = tensors[signature.subgraphIndex]
+        maps = [(one.name, found[int(one.tensorIndex)]) for one in (*signature.inputs, *signature.outputs)]
+        parts.append(f"{signature.signatureKey} {maps}")
     return _hash(parts)
+
+
+def _tensors(model: Any, graph: Any) -> list[str]:
+    """Return the digest of all that leads to each tensor; the order of tensors makes no difference."""
+    found = [f"{_plain(tensor)} {_plain(model.buffers[tensor.buffer].data)}" for tensor in graph.tensors]
+    for number, index in enumerate(graph.inputs):
+        found[int(index)] += f" input {number}"
+    for operator in graph.operators:  # in order of execution
+        inputs = [found[int(index)] if index >= 0 else "none" for index in operator.inputs]
+        digest = _hash([_plain(model.operatorCodes[operator.opcodeIndex]), _plain(operator), *inputs])
+        for number, index in enumerate(operator.outputs):
+            found[int(index)] = f"{digest}:{number} {found[int(index)]}"
+    return [_hash([text]) for text in found]
 
 
 class _Functions:

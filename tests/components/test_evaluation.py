@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,36 @@ def test_lite_variants_take_the_path_of_a_device(tmp_path: Path) -> None:
     assert good["agreement"]["max_abs_diff"] < 1e-6
     assert good["agreement"]["flip_rate"] == 0
     assert "failed" in broken
+
+
+@pytest.mark.filterwarnings("ignore:.*LiteRT.*:UserWarning")
+def test_a_live_bundle_answers_as_on_a_device(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    write_lite(tmp_path, work)
+    bundle = tmp_path / "baseline/model"
+    bundle.mkdir(parents=True)
+    shutil.copy(tmp_path / "variants/tflite_float32/model.tflite", bundle)
+    shutil.copy(tmp_path / "transform_graph/headrace/preprocessing.json", bundle)
+    labels = {"name": "label", "task": "binary", "classes": ["no", "yes"]}
+    (bundle / "labels.json").write_text(json.dumps(labels))
+    work.live |= {"version": 2, "side": "lite", "variant": "tflite_float32"}
+    found = work.evaluate()
+    lite, baseline = found["variants"][1], found["baseline"]
+    assert (baseline["runtime"], baseline["version"], baseline["variant"]) == ("litert", 2, "tflite_float32")
+    assert baseline["metrics"] == lite["metrics"]
+    assert "no_baseline" not in found
+    (bundle / "labels.json").write_text(json.dumps(labels | {"classes": ["no", "maybe"]}))
+    assert "must answer with classes" in work.evaluate()["baseline"]["failed"]
+    sidecar = json.loads((bundle / "preprocessing.json").read_text())
+    sidecar["columns"].append({"name": "gone", "type": "float"})
+    (bundle / "preprocessing.json").write_text(json.dumps(sidecar))
+    (bundle / "labels.json").write_text(json.dumps(labels))
+    assert "Received: no gone" in work.evaluate()["baseline"]["failed"]
+
+
+def test_why_there_is_no_baseline_is_told(tmp_path: Path) -> None:
+    found = Workspace(tmp_path).evaluate()
+    assert (found["baseline"], found["no_baseline"]) == (None, "nothing is live")
 
 
 def test_a_variant_that_cannot_predict_fails_alone(tmp_path: Path) -> None:

@@ -9,14 +9,17 @@ import pytest
 import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
+from headrace.components.independence.mark import copy_mark
 from headrace.components.models.output import Output
 from headrace.components.node import NodeResult
 from headrace.components.quantization import flatbuffer, lite
 from headrace.components.quantization.calibration import read_calibration_rows
+from headrace.components.quantization.rebuild import read_output, rebuild_model
 from headrace.components.quantization.run import run
 from headrace.components.quantization.scaling import dequantize, quantize_columns
 from headrace.components.quantization.serving import TooLarge, int8_model, stored_constant_bytes
 from headrace.components.quantization.tables import quantize_tables
+from headrace.components.training.export import export_model
 from headrace.components.training.signatures import save_module, serving_module, transformed_module
 from headrace.serving.session import SessionModel
 from tests.components.trained_model import Trained, context, trained
@@ -348,6 +351,21 @@ class TestRun:
         build(made.inputs(), tmp_path, build=["tflite_int8"])
         again = (tmp_path / "variants/tflite_int8/model.tflite").read_bytes()
         assert again == (built / "tflite_int8/model.tflite").read_bytes()
+
+    def test_a_model_that_is_exported_again_has_equal_variants(self, made, built, tmp_path):
+        model, graph = tmp_path / "model", str(made.root / "transform_graph")
+        shutil.copytree(made.root / "model", model, ignore=shutil.ignore_patterns("Format-*"))
+        transform, keras_folder = FittedTransform(graph), model / "keras"
+        export_model(rebuild_model(keras_folder), transform, read_output(keras_folder), str(model))
+        copy_mark(str(made.root / "model/Format-Serving"), str(model / "Format-Serving"))
+        build(made.inputs() | {"model": [str(model)]}, tmp_path)
+        first, again = listing(built), listing(tmp_path / "variants")
+        files = [folder / "Format-Serving/saved_model.pb" for folder in (made.root / "model", model)]
+        assert files[0].read_bytes() != files[1].read_bytes()
+        digests = {name: entry["model_sha256"] for name, entry in first.items()}
+        assert {name: entry["model_sha256"] for name, entry in again.items()} == digests
+        assert len(set(digests.values())) == len(digests)
+        assert "" not in digests.values()
 
     def test_without_a_sidecar_lite_variants_are_skipped_with_its_reason(self, made, tmp_path):
         graph = tmp_path / "transform_graph"
