@@ -158,7 +158,9 @@ def predict_bundle(folder: str, files: ExampleFiles, batch_rows: int) -> np.ndar
     model = LiteModel.load(folder)
     names = tuple(model.preprocessor.columns)
     if absent := sorted(set(names) - files.types.keys()):
-        raise ValueError(f"the rows must have the columns that the model reads. Received: no {', '.join(absent)}")
+        raise ValueError(
+            f"the rows must have the columns that the model reads. Received: no {', '.join(absent)}"
+        )
     found = [
         _answer(model.runner.run(model.preprocessor.transform(device_columns(columns, names))))
         for columns in files.columns(names, batch_rows)

@@ -18,7 +18,7 @@ from headrace.data.errors import ConfigError, EnvironmentProblem
 from .backbones import BACKBONES
 from .config import EnsembleConfig, ModelConfig, TransferConfig
 
-__all__ = ["check_model", "check_weights", "place_weights", "weights_file"]
+__all__ = ["check_model", "check_weights", "place_weights", "weights_file", "without_weights"]
 
 _KINDS: Mapping[str, str] = {
     "cnn": "of kind image",
@@ -112,6 +112,13 @@ def place_weights(model: ModelConfig, folder: Path) -> ModelConfig:
     if (found := weights_file(model)) is None:
         return model
     return model.model_copy(update={"weights": os.path.normpath(folder / found[1])})
+
+
+def without_weights(model: ModelConfig) -> ModelConfig:
+    """Return `model` without the path of a file of pretrained weights: a place is nothing of a model."""
+    if isinstance(model, EnsembleConfig):
+        return model.model_copy(update={"member": without_weights(model.member)})
+    return model if weights_file(model) is None else model.model_copy(update={"weights": ""})
 
 
 def weights_file(model: ModelConfig) -> tuple[tuple[str, ...], str] | None:

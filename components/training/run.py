@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from headrace.components.features.signatures import FittedTransform
 from headrace.components.independence.mark import mark_rows
+from headrace.components.models.check import without_weights
 from headrace.components.models.config import ModelConfig, stated_independence
 from headrace.components.models.registry import parse_model_config
 from headrace.components.node import NodeContext, NodeResult, emit
@@ -93,7 +94,13 @@ def _write_model(
         "epochs_run": len(trained.epochs),
         "best_epoch": trained.best_epoch,
         "sha256": content_sha256(
-            trained.model, graph_uri, {name: spec[name] for name in ("model", "features", "target")}
+            trained.model,
+            graph_uri,
+            {
+                "model": without_weights(config).model_dump(mode="json"),
+                "features": features,
+                "target": spec["target"],
+            },
         ),
     }
     _write_json(os.path.join(model_uri, "model.json"), summary)

@@ -120,7 +120,12 @@ class Workspace:
         self.variants: list[dict[str, Any]] = [
             {"name": "float32", "runtime": "tf", "path": None, "state": "built", "reason": ""}
         ]
-        self.live: dict[str, Any] = {"version": 0, "side": "serving", "variant": "", "reason": "nothing is live"}
+        self.live: dict[str, Any] = {
+            "version": 0,
+            "side": "serving",
+            "variant": "",
+            "reason": "nothing is live",
+        }
         self.config: dict[str, Any] = {
             "slices": [["carrier"], ["hour"], ["carrier", "hour"]],
             "min_slice_rows": 30,

@@ -165,13 +165,19 @@ def test_without_a_baseline_a_drop_is_no_baseline_and_may_push(candidate: Candid
     assert gate.reason == "there is no baseline: nothing else was pushed yet."
     assert blocking(gates) == []
     candidate.evaluation["no_baseline"] = "version 3, which is live, cannot be one: a.txt is altered"
-    gate = only(candidate.judge({"quality": [{"metric": "auc", "max_drop": 0.0}]}), variant="float32", state="NO_BASELINE")
+    gate = only(
+        candidate.judge({"quality": [{"metric": "auc", "max_drop": 0.0}]}),
+        variant="float32",
+        state="NO_BASELINE",
+    )
     assert gate.reason == "there is no baseline: version 3, which is live, cannot be one: a.txt is altered."
 
 
 def test_a_baseline_that_cannot_answer_closes_the_gate_and_says_why(candidate: Candidate) -> None:
     candidate.evaluation["baseline"] = {"name": "baseline", "failed": "ValueError: other classes"}
-    gate = only(candidate.judge({"quality": [{"metric": "auc", "max_drop": 0.0}]}), variant="float32", kind="quality")
+    gate = only(
+        candidate.judge({"quality": [{"metric": "auc", "max_drop": 0.0}]}), variant="float32", kind="quality"
+    )
     assert gate.state == "FAIL"
     assert gate.reason == "the baseline cannot answer on these rows: ValueError: other classes"
 

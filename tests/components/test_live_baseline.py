@@ -15,7 +15,9 @@ from headrace.data.sums import file_entries
 TFLITE = b"\x1c\x00\x00\x00TFL3"
 
 
-def push(root: Path, text: str, sha: str | None = "", sides: str = "serving lite", note: bytes = b"{}") -> int:
+def push(
+    root: Path, text: str, sha: str | None = "", sides: str = "serving lite", note: bytes = b"{}"
+) -> int:
     """Publish a model whose content, and digest, is `text`."""
     sha = text if sha == "" else sha
     serving = {"saved_model.pb": text.encode(), "assets.extra/labels.json": note}
@@ -38,8 +40,14 @@ def candidate(root: Path, text: str, sha: str | None = "", **changes: Any) -> No
         given = name if name == "int8_weights" else f"{name}/{file}"
         entries.append({"name": name, "path": given, "model_sha256": text if sha == "" else sha})
     (root / "variants/variants.json").write_text(json.dumps(entries))
-    config = {"push.serving": "int8_weights", "push.lite": "tflite_int8", "push.model_name": None, "name": "m",
-              "output.push": str(root / "push"), **changes}  # fmt: skip
+    config = {
+        "push.serving": "int8_weights",
+        "push.lite": "tflite_int8",
+        "push.model_name": None,
+        "name": "m",
+        "output.push": str(root / "push"),
+        **changes,
+    }
     inputs = {name: [str(root / name)] for name in ("model", "variants")}
     return NodeContext("baseline", "r", inputs, {"baseline": str(root / "out")}, config, str(root))
 
@@ -55,7 +63,9 @@ def found(ctx: NodeContext) -> tuple[int, str, str]:
     assert result.doubts == {}
     name = "saved_model.pb" if told["side"] == "serving" else "model.tflite"
     copied = (folder / name).read_bytes().removeprefix(TFLITE).decode() if folder.exists() else told["reason"]
-    assert (copied in result.finding) if not told["version"] else f"version {told['version']}" in result.finding
+    assert (
+        (copied in result.finding) if not told["version"] else f"version {told['version']}" in result.finding
+    )
     return told["version"], told["side"], copied
 
 
@@ -111,8 +121,13 @@ def test_a_damaged_live_version_is_none_and_named(tmp_path: Path, damage: str) -
     version, _, why = found(candidate(tmp_path, "c"))
     assert version == 0
     assert why.startswith("version 2, which is live, cannot be one: ")
-    assert {"altered": "saved_model.pb is altered", "missing": "saved_model.pb is missing",
-            "added": "extra.txt is added", "no manifest": "readable manifest.json"}[damage] in why  # fmt: skip
+    told = {
+        "altered": "saved_model.pb is altered",
+        "missing": "saved_model.pb is missing",
+        "added": "extra.txt is added",
+        "no manifest": "readable manifest.json",
+    }
+    assert told[damage] in why
     assert str(tmp_path) not in why
     # Of the candidate's own model it would have been none anyway.
     if damage != "no manifest":

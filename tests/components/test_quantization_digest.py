@@ -19,9 +19,8 @@ class Scorer(tf.Module):
         self.change = change
         file = folder / "words.txt"
         file.write_text(words)
-        initializer = tf.lookup.TextFileInitializer(
-            str(file), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-        )  # fmt: skip
+        line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        initializer = tf.lookup.TextFileInitializer(str(file), tf.string, line, tf.int64, number)
         self.table = tf.lookup.StaticHashTable(initializer, -1)
         self.weight = tf.Variable(2.0)
 
@@ -33,9 +32,15 @@ class Scorer(tf.Module):
         steps = tf.constant(0)
         body = (lambda i, t: (i + 1, t * 2.0)) if change == "loop" else (lambda i, t: (i + 1, t + 2.0))
         steps, total = tf.while_loop(lambda i, t: i < 3, body, (steps, total))
-        total = tf.cond(tf.reduce_sum(x) > 0, lambda: total, lambda: total + (1.0 if change == "branch" else 2.0))
+        total = tf.cond(
+            tf.reduce_sum(x) > 0, lambda: total, lambda: total + (1.0 if change == "branch" else 2.0)
+        )
         total += tf.cast(self.table.lookup(word), tf.float32)
-        return {"sum" if change == "output" else "score": tf.exp(total) if change == "operator" else tf.tanh(total)}
+        return {
+            "sum" if change == "output" else "score": tf.exp(total)
+            if change == "operator"
+            else tf.tanh(total)
+        }
 
 
 def save(root: Path, name: str, change: str = "", noise: int = 0, **given: Any) -> Path:
@@ -63,7 +68,9 @@ def test_an_export_made_again_is_the_same(tmp_path: Path) -> None:
     "change", ["order", "constant", "loop", "branch", "operator", "output", "signature", "effect"]
 )
 def test_another_computation_is_another_model(tmp_path: Path, change: str) -> None:
-    found, other = (saved_model_digest(save(tmp_path, name, what)) for name, what in (("one", ""), ("two", change)))
+    found, other = (
+        saved_model_digest(save(tmp_path, name, what)) for name, what in (("one", ""), ("two", change))
+    )
     assert found != other
 
 
@@ -73,7 +80,11 @@ def test_an_asset_counts(tmp_path: Path) -> None:
 
 
 def flatbuffer(
-    scope: str, change: Callable[[Any], Any] = lambda x: x, width: int = 2, swap: bool = False, value: float = 3.0
+    scope: str,
+    change: Callable[[Any], Any] = lambda x: x,
+    width: int = 2,
+    swap: bool = False,
+    value: float = 3.0,
 ) -> bytes:
     """Convert a small formula; `scope` goes into the names of all that it computes."""
     weights = np.arange(width * 4, dtype=np.float32).reshape(width, 4)

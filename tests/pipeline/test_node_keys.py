@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from headrace.components import identity as sources
+from headrace.components.models.check import without_weights
+from headrace.components.models.config import EnsembleConfig, MlpConfig, TransferConfig
 from headrace.components.node import PLACES_VARIABLE, placed_config
 from headrace.pipeline.config import RunConfig, load_config, parse_config
 from headrace.pipeline.graph import GRAPH, Node
@@ -208,3 +210,12 @@ def test_a_node_is_given_its_places(node: Node, tmp_path: Path, monkeypatch: pyt
     if found.get("data") is not None:
         assert found["data"]["path"] == str(tmp_path / "rows.csv")
     assert found.get("output.push", str(tmp_path / "push")) == str(tmp_path / "push")
+
+
+def test_where_pretrained_weights_lie_is_nothing_of_a_model() -> None:
+    single = TransferConfig(family="transfer", weights="/here/w.h5")
+    assert without_weights(single).weights == ""
+    ensemble = EnsembleConfig(family="ensemble", member=single)
+    assert without_weights(ensemble).member.weights == ""
+    for model in (TransferConfig(family="transfer", weights="imagenet"), MlpConfig()):
+        assert without_weights(model) == model
