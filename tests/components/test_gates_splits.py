@@ -156,6 +156,13 @@ def test_each_gate_that_stands_on_a_poor_split_says_so(candidate: Candidate) -> 
     assert {gate.kind for gate in gates} == {"quality", "variant", "cost", "serving"}
 
 
+def test_every_warning_of_a_split_is_repeated(candidate: Candidate) -> None:
+    warned = judge_splits(told(80, 40, {"0": [599, 80, 80], "1": [41, 0, 0]}), "binary")
+    gate = only(judged(candidate, RULES, warned), kind="quality", variant="float32", metric="auc")
+    words = "; ".join(gate.reason.removesuffix(".") for gate in warned)
+    assert (len(warned), gate.reason) == (4, f"auc is 0.8, and must be at least 0.9; {words}.")
+
+
 def test_gates_that_judged_nothing_say_nothing_of_splits(candidate: Candidate) -> None:
     rules = {"quality": [{"metric": "auc", "max_drop": 0.1}, {"metric": "auc"}]}
     found = {gate.state: gate for gate in judged(candidate, rules, POOR) if gate.kind == "quality"}
