@@ -7,10 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EVENTS_VARIABLE", "PLACES_VARIABLE", "NodeContext", "NodeResult", "emit", "placed_config"]
+__all__ = [
+    "EVENTS_VARIABLE",
+    "FOLDER_VARIABLE",
+    "PLACES_VARIABLE",
+    "NodeContext",
+    "NodeResult",
+    "emit",
+    "placed_config",
+]
 
 EVENTS_VARIABLE = "HEADRACE_EVENTS"
 """Environment variable with the file that events are written to."""
+
+FOLDER_VARIABLE = "HEADRACE_FOLDER"
+"""Environment variable with the folder that a node works in: the one in which it was started."""
 
 PLACES_VARIABLE = "HEADRACE_PLACES"
 """Environment variable with the paths that the running node's config leaves out, as JSON."""

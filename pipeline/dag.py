@@ -11,13 +11,16 @@ from headrace.components.nodes.ingest import input_parameters
 from .config import RunConfig
 from .graph import GRAPH, Node
 from .identity import node_parameters
-from .store import Store
+from .store import ARTIFACTS, Store
 
 __all__ = ["compile_pipeline"]
 
 
 def compile_pipeline(config: RunConfig, store: Store, cache: bool = True) -> Any:
     """Return the pipeline IR (`tfx.proto.orchestration.pipeline_pb2.Pipeline`) of a run.
+
+    Its paths start at the root of the store, which is the working directory of a launch: artifacts are part
+    of cache keys by their URIs, and a store that is moved or copied must find its own.
 
     Args:
         config: The run config.
@@ -32,7 +35,7 @@ def compile_pipeline(config: RunConfig, store: Store, cache: bool = True) -> Any
             made[node.id].add_upstream_node(made[upstream])
     pipeline = tfx_pipeline.Pipeline(
         pipeline_name=config.name,
-        pipeline_root=store.artifacts,
+        pipeline_root=ARTIFACTS,
         components=[made[node.id] for node in GRAPH],
         enable_cache=cache,
         metadata_connection_config=store.connection(),

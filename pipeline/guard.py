@@ -99,12 +99,12 @@ class Guard:
 
     def _check_input(self, name: str, artifact: Any) -> None:
         text = artifact.get_string_custom_property(SUMS)
-        # What was made before sums were recorded can only be a baseline, or of a run that is resumed.
+        # What was made before sums were recorded can only be of a run that is resumed.
         wrong = compare(artifact.uri, text, self._store) if text else []
         if wrong:
+            place = f"{name}: {os.path.abspath(artifact.uri)}"
             raise EnvironmentProblem(
-                f"an input must be as its node left it. Received: {told(wrong)} ({name}: {artifact.uri})",
-                MADE_AGAIN,
+                f"an input must be as its node left it. Received: {told(wrong)} ({place})", MADE_AGAIN
             )
 
     def _attempt(self, info: Any, output: Any, connection: Any) -> int:

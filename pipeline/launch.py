@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from headrace.components.node import PLACES_VARIABLE
+from headrace.components.node import FOLDER_VARIABLE, PLACES_VARIABLE
 from headrace.components.own_code import import_paths, search_first
 from headrace.data.errors import EnvironmentProblem, HeadraceError
 
@@ -80,7 +80,7 @@ def launch_node(config: RunConfig, node_id: str, run_id: str, cache: bool = True
     _environment(config, store, node_id, run_id)
     search_first(config.code, import_paths(config.model_dump(mode="json")))
     pipeline, pipeline_node = _compiled(config, store, node_id, run_id, cache)
-    with database_named(config.metadata, run_id, store.database):
+    with database_named(config.metadata, run_id, store.database), contextlib.chdir(store.root):
         return _launch(pipeline, pipeline_node, store, node_id)
 
 
@@ -128,6 +128,7 @@ def _environment(config: RunConfig, store: Store, node_id: str, run_id: str) -> 
     os.makedirs(store.scratch, exist_ok=True)
     os.environ["HEADRACE_RUN_ID"] = run_id
     os.environ["HEADRACE_STORE"] = store.root
+    os.environ[FOLDER_VARIABLE] = os.getcwd()
     os.environ["HEADRACE_SCRATCH"] = store.scratch
     os.environ[PLACES_VARIABLE] = json.dumps(node_places(config, find_node(node_id)))
     engine = engine_of(config.beam, node_id)
@@ -163,8 +164,8 @@ def _published(connection: Any, node_id: str, info: Any, guard: Any) -> LaunchRe
     finding = ""
     for event in events:
         name, item = event.path.steps[0].key, found[event.artifact_id]
-        outputs[name] = item.uri
-        rows.append({"node": node_id, "artifact": name, "type": item.type, "uri": item.uri, "id": item.id})
+        outputs[name] = place = os.path.abspath(item.uri)
+        rows.append({"node": node_id, "artifact": name, "type": item.type, "uri": place, "id": item.id})
         finding = finding or item.custom_properties["finding"].string_value
     if state == "CACHED":
         guard.check_taken(list(found.values()))

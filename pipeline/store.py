@@ -12,7 +12,10 @@ from .cluster import MetadataConfig
 from .config import RunConfig
 from .metadata_url import connection_config
 
-__all__ = ["Store", "prepare_folder"]
+__all__ = ["ARTIFACTS", "Store", "prepare_folder"]
+
+ARTIFACTS = "artifacts"
+"""Folder of artifacts in the root of a store; what ML Metadata keeps of an artifact's place starts there."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Store:
     @property
     def artifacts(self) -> str:
         """Pipeline root of TFX."""
-        return os.path.join(self.root, "artifacts")
+        return os.path.join(self.root, ARTIFACTS)
 
     @property
     def scratch(self) -> str:

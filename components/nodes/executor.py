@@ -14,7 +14,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from headrace.components.identity import content_id
-from headrace.components.node import NodeContext, NodeResult, placed_config
+from headrace.components.node import FOLDER_VARIABLE, NodeContext, NodeResult, placed_config
 from headrace.components.sums import SUMS, record
 from headrace.data.errors import DataRejected, EnvironmentProblem
 from headrace.data.section import canonical_json
@@ -53,7 +53,9 @@ class RoomExecutor(base_executor.BaseExecutor):
         outputs = {
             name: artifact_utils.get_single_instance(list(items)) for name, items in output_dict.items()
         }
-        inputs = {name: [item.uri for item in items] for name, items in input_dict.items()}
+        # ML Metadata keeps places as they are seen from the store, which is the working directory here.
+        kept = {name: [item.uri for item in items] for name, items in input_dict.items()}
+        inputs = {name: [os.path.abspath(uri) for uri in uris] for name, uris in kept.items()}
         if "identity" in config:
             config["content_id"] = content_id(config["identity"], _data_sha256(inputs["examples"][0]))
         ingest_pattern = exec_properties.get("input_config")
@@ -68,12 +70,14 @@ class RoomExecutor(base_executor.BaseExecutor):
                 outputs[name].split_names = json.dumps(["train", "eval", "test"])
         room, _, function = exec_properties["run"].partition(":")
         beam = json.loads(os.environ.get("HEADRACE_BEAM", "{}"))
-        with _scratch(exec_properties, inputs) as temp_dir, translated():
+        folder = os.environ.get(FOLDER_VARIABLE) or os.curdir
+        places = {name: os.path.abspath(item.uri) for name, item in outputs.items()}
+        with _scratch(exec_properties, kept) as temp_dir, translated(), contextlib.chdir(folder):
             context = NodeContext(
                 node_id=exec_properties["node"],
                 run_id=os.environ.get("HEADRACE_RUN_ID", ""),
                 inputs=inputs,
-                outputs={name: item.uri for name, item in outputs.items()},
+                outputs=places,
                 config=config,
                 temp_dir=temp_dir,
                 beam_runner=beam.get("runner", "direct"),

@@ -1,5 +1,6 @@
 """Small nodes that tests launch by TFX's own launcher, and the pipeline of them."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.components.nodes.component import make_component
 from headrace.pipeline import launch
 from headrace.pipeline.launch import LaunchResult
-from headrace.pipeline.store import Store
+from headrace.pipeline.store import ARTIFACTS, Store
 
 NODES: dict[str, dict[str, str]] = {
     "variants": {},
@@ -46,7 +47,7 @@ def launch_small(root: Path, node: str, run_id: str, *, cache: bool = True) -> L
             "sources": "s",
             "resumable": "no",
         }
-        channels = {key: (made[key].outputs[key], False) for key in inputs}
+        channels = {key: made[key].outputs[key] for key in inputs}
         made[name] = make_component(name, channels, {name: _KINDS[name]}, parameters)
     return launch_of(root, list(made.values()), node, run_id, cache=cache)
 
@@ -60,7 +61,7 @@ def launch_of(root: Path, components: list[Any], node: str, run_id: str, *, cach
     pipeline = compiler.Compiler().compile(
         tfx_pipeline.Pipeline(
             pipeline_name="small",
-            pipeline_root=store.artifacts,
+            pipeline_root=ARTIFACTS,
             components=components,
             enable_cache=cache,
             metadata_connection_config=store.connection(),
@@ -68,5 +69,6 @@ def launch_of(root: Path, components: list[Any], node: str, run_id: str, *, cach
     )
     runtime_parameter_utils.substitute_runtime_parameter(pipeline, {"pipeline-run-id": run_id})
     (found,) = [n.pipeline_node for n in pipeline.nodes if n.pipeline_node.node_info.id == node]
-    result: LaunchResult = launch._launch(pipeline, found, store, node)
+    with contextlib.chdir(store.root):
+        result: LaunchResult = launch._launch(pipeline, found, store, node)
     return result

@@ -53,6 +53,35 @@ def test_what_is_whole_is_taken_again(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("driver_execution/*"))
 
 
+@pytest.mark.parametrize("how", ["moved", "copied and altered", "copied and removed"])
+def test_a_store_found_elsewhere_keeps_its_results_and_never_points_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    monkeypatch.setenv("HEADRACE_STORE", str(here / ".store"))
+    first = run(here, "one")
+    if how == "moved":
+        here.rename(there)
+    else:
+        shutil.copytree(here, there)
+        if how == "copied and removed":
+            shutil.rmtree(here)
+        else:
+            (place(first, "infra") / "deep" / "file").write_text("of the original")
+    monkeypatch.setenv("HEADRACE_STORE", str(there / ".store"))
+    again = run(there, "two")
+    assert states(again) == ["cached"] * 3
+    for node in NODES:
+        assert place(again, node) == there / place(first, node).relative_to(here)
+    # Sums are compared in the copy as well.
+    (place(again, "gates") / "deep" / "file").write_text("altered")
+    third = run(there, "three")
+    assert states(third) == ["cached", "cached", "complete"]
+    assert place(third, "gates").is_relative_to(there)
+    assert (place(third, "gates") / "deep" / "file").read_text() == "gates(infra(variants()))"
+    assert how != "copied and removed" or not here.exists()
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_an_altered_result_is_made_again_and_the_new_one_is_taken(tmp_path: Path, damage: str) -> None:
     first = run(tmp_path, "one")
