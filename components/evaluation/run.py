@@ -18,6 +18,7 @@ from .bootstrap import Resampler
 from .config import EvaluationConfig
 from .importance import permutation_importance
 from .judge import Judge
+from .learnt import Learnt, compare_on_rest, find_learnt
 from .mistakes import find_mistakes, pixels_of
 from .predict import LitePath, SavedModel, batch_rows, check_predictions, predict_bundle
 from .rows import Rows, check_slices, column_texts, device_columns, model_columns, read_rows
@@ -41,6 +42,7 @@ class _Inputs:
     rows: Rows
     variants: Sequence[Mapping[str, Any]]
     live: Mapping[str, Any]
+    learnt: Learnt
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -105,7 +107,9 @@ def _evaluate(given: _Inputs) -> dict[str, Any]:
     if "float32" in predictions:
         _write_json(_mistakes(given, judge, predictions["float32"]), ctx, "mistakes.json")
     *variants, baseline = results
-    absent = {} if baseline is not None else {"no_baseline": given.live["reason"]}
+    against = {"no_baseline": given.live["reason"]} if baseline is None else {}
+    if "baseline" in predictions:
+        against["comparison"] = compare_on_rest(given.learnt, judge, predictions)
     return {
         "task": given.data.task,
         "labels": list(given.classes) or None,
@@ -117,7 +121,7 @@ def _evaluate(given: _Inputs) -> dict[str, Any]:
         "slice_specs": [list(spec) for spec in given.config.slices],
         "variants": variants,
         "baseline": baseline,
-        **absent,
+        **against,
         "importance": importance,
         "tfma": tfma,
     }
@@ -143,8 +147,18 @@ def _read_inputs(ctx: NodeContext) -> _Inputs:
     variants = _read_json(ctx.input("variants"), "variants.json")
     if not any(entry["name"] == "float32" for entry in variants):
         variants = [{"name": "float32", "runtime": "tf", "state": "built", "path": None}, *variants]
-    live = _read_json(ctx.input("baseline"), "baseline.json")
-    return _Inputs(ctx, data, config, int(ctx.config.get("seed", 0)), ingest, rows, variants, live)
+    live, learnt = _read_live(ctx, ingest, rows)
+    return _Inputs(ctx, data, config, int(ctx.config.get("seed", 0)), ingest, rows, variants, live, learnt)
+
+
+def _read_live(ctx: NodeContext, ingest: Mapping[str, Any], rows: Rows) -> tuple[dict[str, Any], Learnt]:
+    """Return what is live, and which rows it was trained on; it may be nothing to compare with."""
+    live: dict[str, Any] = _read_json(ctx.input("baseline"), "baseline.json")
+    if not live["version"]:
+        return live, Learnt()
+    folder = os.path.join(ctx.input("baseline"), "model")
+    learnt = find_learnt(live, folder, ctx.input("examples"), ingest.get("split") or {}, rows.labels)
+    return (live | {"version": 0, "reason": learnt.absent} if learnt.absent else live), learnt
 
 
 Found = dict[str, np.ndarray]

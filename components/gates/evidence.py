@@ -111,13 +111,27 @@ class Evidence:
         found: Json | None = self.evaluation.get("baseline")
         return found
 
+    def compared(self, name: str) -> Json:
+        """Return results of a variant, or of `baseline`, on the rows on which both are compared.
+
+        Raises:
+            Absent: If there are none, or the variant was skipped.
+        """
+        results = (self.evaluation.get("comparison") or {}).get("results")
+        found = (self.baseline() or {}) if name == "baseline" else self.evaluated(name)
+        return found if results is None or "failed" in found else _named(results, name, "evaluation.json")
+
+    def compared_note(self) -> str:
+        """Return a sentence on the rows on which variants and baseline are compared, or ""."""
+        return str((self.evaluation.get("comparison") or {}).get("note") or "")
+
     def no_baseline(self) -> str:
         """Return why there are no results of an earlier model, a phrase without a full stop."""
         return str(self.evaluation.get("no_baseline") or "nothing else was pushed yet")
 
-    def slices(self, name: str) -> tuple[list[Json], list[Json]]:
-        """Return the slices of variant `name`: those with rows enough to judge, and the others."""
-        found = self.evaluated(name).get("slices", [])
+    def slices(self, results: Json) -> tuple[list[Json], list[Json]]:
+        """Return the slices of a variant's results: those with rows enough to judge, and the others."""
+        found = results.get("slices", [])
         enough = [s for s in found if s["rows"] >= self.min_slice_rows]
         return enough, [s for s in found if s["rows"] < self.min_slice_rows]
 

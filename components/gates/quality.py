@@ -87,9 +87,9 @@ def _judge_bound(
     metric = f"{rule.metric}_drop" if against_baseline else rule.metric
     keys = rule.slice or None
     try:
+        results = evidence.compared(name) if against_baseline else evidence.evaluated(name)
         if rule.every_slice:
-            return _judge_slices(rule, name, evidence, bound, against_baseline=against_baseline)
-        results = evidence.evaluated(name)
+            return _judge_slices(rule, name, results, evidence, bound, against_baseline=against_baseline)
         if keys:
             results = find_slice(results, keys)
             if results["rows"] < evidence.min_slice_rows:
@@ -102,11 +102,17 @@ def _judge_bound(
 
 
 def _judge_slices(
-    rule: QualityGate, name: str, evidence: Evidence, bound: Bound, *, against_baseline: bool
+    rule: QualityGate,
+    name: str,
+    results: Json,
+    evidence: Evidence,
+    bound: Bound,
+    *,
+    against_baseline: bool,
 ) -> list[Gate]:
     """Return a gate for every failing slice, or where none fails one gate for the worst."""
     metric = f"{rule.metric}_drop" if against_baseline else rule.metric
-    enough, small = evidence.slices(name)
+    enough, small = evidence.slices(results)
     too_small = evidence.too_small(small)
     if not enough:
         what = too_small or "`evaluation.slices` names none"
@@ -147,7 +153,7 @@ def _compare(
         limit = ("at least" if bound.op == ">=" else "at most") + f" {bound.value:g}"
         reason = f"{place} is {value:.6g}, {'and so' if holds else 'and must be'} {limit}."
         return Gate("quality", gate_metric, "PASS" if holds else "FAIL", reason, name, keys, bound, value)
-    baseline = evidence.baseline() or {}
+    baseline = evidence.compared("baseline")
     if why := baseline.get("failed"):
         reason = f"the baseline cannot answer on these rows: {why}"
         return Gate("quality", gate_metric, "FAIL", reason, name, keys, bound)
@@ -160,5 +166,6 @@ def _compare(
     change = f"{abs(drop):.6g} {'worse' if drop > 0 else 'better'} than the baseline's {reference:.6g}"
     ask = f"{bound.value:g} worse" if bound.value >= 0 else f"{-bound.value:g} better"
     wanted = f"{'at most' if bound.value >= 0 else 'at least'} {ask}"
-    reason = f"{place} is {value:.6g}, {change}; it must be {wanted}."
+    note = evidence.compared_note()
+    reason = f"{place} is {value:.6g}, {change}; it must be {wanted}.{' ' if note else ''}{note}"
     return Gate("quality", gate_metric, "PASS" if holds else "FAIL", reason, name, keys, bound, drop)

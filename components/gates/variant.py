@@ -33,7 +33,7 @@ def judge_variant(rule: VariantGate, name: str, evidence: Evidence, task: str) -
     except Absent as absent:
         return [Gate("variant", f"{metric}_drop", absent.state, absent.reason, name)]
     drop = _drop(metric, rule.max_drop, name, results, reference)
-    enough, small = evidence.slices(name)
+    enough, small = evidence.slices(evidence.evaluated(name))
     if small and not enough:
         # No gate of its own: SKIPPED would close every small data set under the default bounds.
         drop = replace(drop, reason=f"{drop.reason.removesuffix('.')}; slices {evidence.too_small(small)}.")
@@ -76,7 +76,7 @@ def _slice_drops(
     metric: str, most: float | None, name: str, evidence: Evidence, reference: Json
 ) -> list[Gate]:
     """Return a gate for every failing slice, or where none fails one for the worst; none without slices."""
-    enough, small = evidence.slices(name)
+    enough, small = evidence.slices(evidence.evaluated(name))
     title = f"{metric}_slice_drop"
     if not enough:
         return []

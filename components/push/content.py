@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headrace.components.sums import JUDGED
 from headrace.data.config import CsvOptions
 from headrace.data.errors import HeadraceError
 
 from .judged import Judged
 from .repository import Source
+from .training_keys import pack
 
-__all__ = ["label_of", "lite_files", "model_sha256", "serving_files"]
+__all__ = ["label_of", "lite_files", "model_sha256", "serving_files", "training_keys"]
 
 _EXTRA = "assets.extra"
 _SIDECAR = "headrace/preprocessing.json"
@@ -42,6 +45,18 @@ def serving_files(judged: Judged, variant: str, label: Mapping[str, Any]) -> dic
     files[f"{_EXTRA}/headrace_golden.json"] = judged.file("infra", "golden_raw.json")
     files[f"{_EXTRA}/labels.json"] = _encode(label)
     return files
+
+
+def training_keys(examples: Path) -> bytes | None:
+    """Return the keys of the training rows as they travel with a model; None where ingest wrote none."""
+    path, split = examples / "keys" / "train.npy", _split(examples)
+    return pack(split, np.load(path)) if path.is_file() and split.get("key") else None
+
+
+def _split(examples: Path) -> Mapping[str, Any]:
+    ingest = json.loads((examples / "ingest.json").read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = ingest.get("split") or {}
+    return found
 
 
 def lite_files(judged: Judged, variant: str, label: Mapping[str, Any]) -> dict[str, Source | bytes]:

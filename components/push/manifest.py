@@ -12,6 +12,8 @@ from headrace.data.section import canonical_json
 from headrace.data.sums import FileEntry
 from headrace.serving.manifest import MANIFEST, check_folder
 
+from .training_keys import NAME
+
 __all__ = [
     "MANIFEST",
     "Manifest",
@@ -122,7 +124,7 @@ def meaning(variant: str, model_sha256: str | None, sums: Iterable[tuple[str, st
         sums: (path, SHA-256) of its files.
     """
     if model_sha256 is None:
-        return variant, sums_digest(sums)
+        return variant, sums_digest((path, sha) for path, sha in sums if PurePosixPath(path).name != NAME)
     return variant, model_sha256, *sorted(sha for path, sha in sums if PurePosixPath(path).name in _TOLD)
 
 
@@ -138,4 +140,3 @@ def _identifier(path: Path) -> bytes:
             return stream.read(8)[4:]
     except FileNotFoundError:
         return b""
-

@@ -26,7 +26,15 @@ from headrace.data.sums import FileEntry
 
 from .manifest import Side, read_manifest
 
-__all__ = ["SIDES", "Repository", "Source", "as_environment_problem", "copy_durably", "fsync_folder", "unjudged"]
+__all__ = [
+    "SIDES",
+    "Repository",
+    "Source",
+    "as_environment_problem",
+    "copy_durably",
+    "fsync_folder",
+    "unjudged",
+]
 
 SIDES: tuple[Side, ...] = ("lite", "serving")
 """In the order of publication: what TF Serving picks up by itself comes last."""

@@ -11,10 +11,12 @@ from headrace.components.node import NodeContext, NodeResult
 from headrace.data.errors import GateRejected
 
 from .config import PushConfig
-from .content import label_of, lite_files, model_sha256, serving_files
+from .content import label_of, lite_files, model_sha256, serving_files, training_keys
 from .judged import Judged
 from .manifest import Side
 from .publish import Bundle, Published, publish
+from .repository import Source
+from .training_keys import NAME
 
 __all__ = ["run"]
 
@@ -58,13 +60,20 @@ def _bundles(ctx: NodeContext, targets: Mapping[str, str | None], gates: list[Ga
     judged = Judged(ctx)
     label = label_of(judged, Path(ctx.input("evaluation")), ctx.config["data.csv"])
     bundles: dict[Side, Bundle] = {}
+    keys = training_keys(Path(ctx.input("examples")))
     if serving := targets.get("serving"):
-        files = serving_files(judged, serving, label)
+        files = serving_files(judged, serving, label) | _beside(keys, "assets.extra/")
+        keys = None  # devices need none
         bundles["serving"] = Bundle(serving, files, _relevant(gates, serving), model_sha256(judged, serving))
     if lite := targets.get("lite"):
-        files = lite_files(judged, lite, label)
+        files = lite_files(judged, lite, label) | _beside(keys)
         bundles["lite"] = Bundle(lite, files, _relevant(gates, lite), model_sha256(judged, lite))
     return bundles
+
+
+def _beside(keys: bytes | None, folder: str = "") -> dict[str, Source | bytes]:
+    """Return the file of training keys, if there are any to publish."""
+    return {} if keys is None else {f"{folder}{NAME}": keys}
 
 
 def _relevant(gates: list[Gate], variant: str) -> list[dict[str, Any]]:

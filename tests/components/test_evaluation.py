@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 
 from headrace.components.evaluation.run import run
 from headrace.components.node import NodeContext
+from headrace.components.push.training_keys import pack
 from headrace.data.errors import ConfigError, DataRejected
 
 ROWS = 240
@@ -131,6 +132,7 @@ class Workspace:
             "min_slice_rows": 30,
         }
         self.weight: str | None = None
+        self.split: dict[str, Any] = {}
         save_model(root / "model/Format-Serving", task, classes_of(task))
 
     def write_examples(self) -> None:
@@ -151,6 +153,7 @@ class Workspace:
             "features": ["delay", "hour", "carrier"],
             "label": label,
             "weight": self.weight,
+            "split": self.split,
         }
         (self.root / "examples/ingest.json").write_text(json.dumps(document))
 
@@ -333,6 +336,75 @@ def test_a_live_bundle_answers_as_on_a_device(tmp_path: Path) -> None:
     (bundle / "preprocessing.json").write_text(json.dumps(sidecar))
     (bundle / "labels.json").write_text(json.dumps(labels))
     assert "Received: no gone" in work.evaluate()["baseline"]["failed"]
+
+
+def write_keys(work: Workspace, trained: Sequence[int], columns: Sequence[str] = ("delay", "hour")) -> None:
+    """Let a live model of the test rows' own formula have been trained on the test rows `trained`."""
+    keys = np.arange(1, ROWS + 1, dtype=np.uint64) << np.uint64(33)
+    folder = work.root / "examples/keys"
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "test.npy", keys)
+    split = {"key": list(columns), "seed": 1}
+    model = work.root / "baseline/model"
+    (model / "assets.extra").mkdir(parents=True, exist_ok=True)
+    (model / "assets.extra/training_keys.bin").write_bytes(pack(split, keys[list(trained)]))
+    save_model(model, "binary", ["no", "yes"], -0.5)
+    work.live |= {"version": 3, "variant": "float32"}
+    work.split = {"key": ["delay", "hour"], "seed": 2}
+
+
+def test_rows_that_the_baseline_learnt_are_left_out_of_the_comparison(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    write_keys(work, range(0, ROWS, 3))
+    found = work.evaluate()
+    rest = np.arange(ROWS) % 3 != 0
+    comparison = found["comparison"]
+    assert comparison["note"] == "Compared on 160 rows: the baseline was trained on 80 of the 240 test rows."
+    assert (comparison["rows"], [entry["name"] for entry in comparison["results"]]) == (
+        160,
+        ["float32", "baseline"],
+    )
+    truth = np.array([label == "yes" for label in work.values("label")])[rest]
+    carriers = np.array(work.values("carrier"))[rest]
+    for entry in comparison["results"]:
+        scores = np.load(tmp_path / f"out/predictions/{entry['name']}.npy")[rest, 1]
+        assert entry["metrics"]["auc"] == pytest.approx(sk.roc_auc_score(truth, scores))
+        (part,) = [one for one in entry["slices"] if one["keys"] == {"carrier": "UA"}]
+        inside = carriers == "UA"
+        assert part["rows"] == inside.sum()
+        assert part["metrics"]["accuracy"] == pytest.approx(((scores >= 0.5) == truth)[inside].mean())
+    assert found["baseline"]["metrics"]["auc"] != found["comparison"]["results"][1]["metrics"]["auc"]
+
+
+def test_without_rows_that_it_learnt_all_are_compared(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    write_keys(work, [])
+    assert work.evaluate()["comparison"] == {"note": ""}
+    (tmp_path / "baseline/model/assets.extra/training_keys.bin").unlink()
+    unknown = {"note": "It is not known which of these rows the baseline was trained on."}
+    assert work.evaluate()["comparison"] == unknown
+
+
+@pytest.mark.parametrize(
+    ("trained", "columns", "why"),
+    [
+        (range(141), ("delay", "hour"), "was trained on 141 of the 240 test rows; the other 99 are too few"),
+        (range(ROWS), ("delay", "hour"), "was trained on 240 of the 240 test rows; the other 0 are too few"),
+        (range(9), ("delay",), "by other columns (delay; today delay, hour)"),
+    ],
+)
+def test_too_few_rows_or_other_keys_are_no_baseline(
+    tmp_path: Path, trained: Sequence[int], columns: Sequence[str], why: str
+) -> None:
+    work = Workspace(tmp_path)
+    write_keys(work, trained, columns)
+    found = work.evaluate()
+    assert found["baseline"] is None
+    assert "comparison" not in found
+    assert found["no_baseline"].startswith("version 3, which is live, ")
+    assert why in found["no_baseline"]
+    write_keys(work, range(140))
+    assert work.evaluate()["comparison"]["rows"] == 100
 
 
 def test_why_there_is_no_baseline_is_told(tmp_path: Path) -> None:

@@ -173,6 +173,38 @@ def test_without_a_baseline_a_drop_is_no_baseline_and_may_push(candidate: Candid
     assert gate.reason == "there is no baseline: version 3, which is live, cannot be one: a.txt is altered."
 
 
+def test_both_are_compared_on_the_rows_that_the_baseline_did_not_learn(candidate: Candidate) -> None:
+    candidate.evaluation["baseline"] = results("baseline", 0.99)
+    rest = [
+        results(name, value) for name, value in (("float32", 0.7), ("int8_weights", 0.6), ("baseline", 0.71))
+    ]
+    for entry, value in zip(rest, (0.7, 0.6, 0.71), strict=True):
+        entry["metrics"]["auc"] = value
+    note = "Compared on 120 rows: the baseline was trained on 30 of the 150 test rows."
+    candidate.evaluation["comparison"] = {"note": note, "rows": 120, "results": rest}
+    gate = only(
+        candidate.judge({"quality": [{"metric": "auc", "max_drop": 0.02}]}), variant="float32", kind="quality"
+    )
+    assert (gate.state, gate.value) == ("PASS", pytest.approx(0.01))
+    assert gate.reason.endswith(f"the baseline's 0.71; it must be at most 0.02 worse. {note}")
+    rules = {"quality": [{"metric": "accuracy", "every_slice": True, "max_drop": 0.02}]}
+    gate = only(candidate.judge(rules), variant="float32", kind="quality")
+    assert gate.state == "PASS"
+    rest[0]["slices"][1]["metrics"]["accuracy"] = 0.45
+    gate = only(candidate.judge(rules), variant="float32", kind="quality")
+    assert (gate.state, gate.value) == ("FAIL", pytest.approx(0.21))
+    # A bound on the value itself stays one on all test rows.
+    gate = only(
+        candidate.judge({"quality": [{"metric": "auc", "min": 0.75}]}), variant="float32", kind="quality"
+    )
+    assert gate.state == "PASS"
+    candidate.evaluation["comparison"] = {"note": "It is not known."}
+    gate = only(
+        candidate.judge({"quality": [{"metric": "auc", "max_drop": 0.5}]}), variant="float32", kind="quality"
+    )
+    assert gate.reason.endswith("it must be at most 0.5 worse. It is not known.")
+
+
 def test_a_baseline_that_cannot_answer_closes_the_gate_and_says_why(candidate: Candidate) -> None:
     candidate.evaluation["baseline"] = {"name": "baseline", "failed": "ValueError: other classes"}
     gate = only(

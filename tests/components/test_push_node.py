@@ -1,14 +1,17 @@
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headrace.components.gates.state import Gate, write_gates
 from headrace.components.node import NodeContext
 from headrace.components.push.manifest import read_manifest
 from headrace.components.push.run import run
+from headrace.components.push.training_keys import unpack
 from headrace.components.sums import judged
 from headrace.data.errors import EnvironmentProblem, GateRejected, HeadraceError
 from headrace.data.sums import file_entries
@@ -36,7 +39,7 @@ def _artifacts(
     put(
         "variants/variants.json",
         [
-            {"name": "float32", "path": None},
+            {"name": "float32", "path": None, "model_sha256": "of float32"},
             {"name": "int8_weights", "path": "int8_weights"},
             {"name": "tflite_int8", "path": "tflite_int8/model.tflite"},
         ],
@@ -127,6 +130,45 @@ def test_the_node_publishes_the_layout_of_the_design(tmp_path: Path, serving: st
     }
     assert result.finding == f"flights version 1 (lite: tflite_int8, serving: {serving})"
     assert result.properties["pushed"]["pushed_version"] == "1"
+
+
+@pytest.mark.parametrize("sides", ["serving lite", "lite"])
+def test_training_keys_travel_beside_the_model_and_make_no_version(tmp_path: Path, sides: str) -> None:
+    ctx = _artifacts(tmp_path)
+    targets = {"serving": "float32" if "serving" in sides else None, "lite": "tflite_int8"}
+    (tmp_path / "gates/verdict.json").write_text(json.dumps({"verdict": "push", "targets": targets}))
+    assert "version 1" in run(ctx).finding
+    keys = np.array([5 << 32, 9 << 32], np.uint64)
+    (tmp_path / "examples/keys").mkdir()
+    np.save(tmp_path / "examples/keys/train.npy", keys)
+    ingest = {"sha256": "d9", "split": {"key": ["month"], "seed": 4}}
+    (tmp_path / "examples/ingest.json").write_text(json.dumps(ingest))
+    assert "already holds" in run(ctx).finding  # they are nothing of what a model is
+    shutil.rmtree(tmp_path / "push")
+    run(ctx)
+    found = {
+        p.relative_to(tmp_path / "push").as_posix() for p in (tmp_path / "push").rglob("training_keys.bin")
+    }
+    place = "serving/flights/1/assets.extra" if "serving" in sides else "lite/flights/1"
+    assert found == {f"{place}/training_keys.bin"}
+    told = unpack(tmp_path / "push" / place / "training_keys.bin")
+    assert told is not None
+    assert (told.columns, told.upper.tolist()) == (("month",), [5, 9])
+    manifest = read_manifest(tmp_path / "push" / place.removesuffix("/assets.extra"))
+    assert manifest is not None
+    assert any(entry.path.endswith("training_keys.bin") for entry in manifest.files)
+    assert "already holds" in run(ctx).finding
+
+
+def test_what_a_model_computes_is_in_its_manifest(tmp_path: Path) -> None:
+    ctx = _artifacts(tmp_path)
+    run(ctx)
+    manifest = read_manifest(tmp_path / "push/serving/flights/1")
+    assert manifest is not None
+    assert manifest.model_sha256 == "of float32"
+    lite = read_manifest(tmp_path / "push/lite/flights/1")
+    assert lite is not None
+    assert lite.model_sha256 is None  # variants of before there were digests
 
 
 def test_the_node_run_again_creates_nothing(tmp_path: Path) -> None:
