@@ -45,7 +45,7 @@ class QualityGate(Section):
         every_slice: Judge every slice with at least `evaluation.min_slice_rows` rows instead.
         min: Smallest value that passes.
         max: Largest value that passes.
-        max_drop: How much worse than the baseline (the last pushed model, on the same rows) the
+        max_drop: How much worse than the baseline (the model that is live, on the same rows) the
             value may be, >= 0; a negative number asks for an improvement.
     """
 

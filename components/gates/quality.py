@@ -1,4 +1,4 @@
-"""Quality gates: absolute bounds and bounds against the last pushed model."""
+"""Quality gates: absolute bounds and bounds against the live model."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

@@ -2,7 +2,7 @@
 
 The file holds a line of JSON, `{columns, seed, keys}`, and then the upper 32 bits of the sorted key hashes
 (`keys/train.npy` of the examples): differences of neighbours as little-endian uint32, their lowest bytes first,
-then the second lowest and so on, all in one zlib stream. That takes about 2 bytes a key. Of `keys` = n keys, a
+then the second lowest and so on, all in one zlib stream. That takes 2 to 3 bytes a key. Of `keys` = n keys, a
 row that was not trained on is taken for one with probability n / 2**32: 1 in 4,295 of a million keys.
 """
 

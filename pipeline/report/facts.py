@@ -16,7 +16,7 @@ class Variant:
     """One form of the model, with whatever is known of it.
 
     Attributes:
-        name: Name of the variant, "baseline" for the last pushed model.
+        name: Name of the variant, "baseline" for the live model.
         mark: Place in the report's palette, the same in every chart; "base" for the baseline.
         runtime: tf, litert or empty.
         metrics: Metric -> value over all test rows.
@@ -66,7 +66,7 @@ class Facts:
         summary: summary.json.
         evidence: What the pipeline gathered, by key.
         variants: In build order, baseline left out.
-        baseline: The last pushed model on the same rows, if there is one.
+        baseline: The live model on the same rows, if there is one.
         task: binary, multiclass, multilabel, regression, or empty when nothing is known.
     """
 

@@ -148,7 +148,7 @@ def _quality_row(
     item: Variant, names: list[str], main: set[str], whole: Variant | None, agreement: list[str]
 ) -> Row:
     cells = [
-        _name_cell(item) if item.mark != "base" else Cell("baseline", note="last pushed model", css="variant")
+        _name_cell(item) if item.mark != "base" else Cell("baseline", note="live model", css="variant")
     ]
     for name in names:
         amount = item.metrics.get(name)
