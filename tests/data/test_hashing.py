@@ -102,6 +102,9 @@ def test_missing_is_missing_in_every_type():
                  pa.duration("s"), pa.dictionary(pa.int8(), pa.string())):  # fmt: skip
         assert hash_values(pa.array([None, None], kind)).tolist() == [0, 0], kind
     assert hash_values(pa.array([float("nan")])).tolist() == [0]
+    empty, one, two = hash_values(pa.array([[], [7], [7, 7]], pa.list_(pa.int8()))).tolist()
+    assert empty == 0
+    assert len({empty, one, two, *hash_values(pa.array([7])).tolist()}) == 3
 
 
 def test_what_cannot_be_compared_is_an_error():
