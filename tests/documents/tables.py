@@ -41,6 +41,43 @@ NOT_RUN = {
 """Start of a command, or of another block's first line -> why it is not run."""
 
 
+SUBSTITUTIONS = {
+    ".venv/bin/": "",
+    "localhost:8500": "127.0.0.1:{grpc}",
+    "localhost:8501": "127.0.0.1:{rest}",
+    "/srv/": "{folder}/",
+    "resume RUN": "resume {run}",
+    "why RUN": "why {run}",
+    "https://kubeflow.example/pipeline": "{kubeflow}",
+    "status RUN": "status run-0",
+    "logs RUN": "logs run-0",
+    "cancel RUN": "cancel run-0",
+    "ROOT/runs": "runs",
+    "CONFIG": "examples/flights.yaml",
+    "DATA --label NAME": "data.csv --label churned",
+}
+"""What stands in the documents -> what stands for it where they are tested (see World.values)."""
+
+SMALL = {
+    "data": {"shards": 1},
+    "features": {
+        **dict.fromkeys(("day_origin", "day_block_origin", "day_dest", "day_carrier_origin")),
+        **{name: {"kind": "numeric"} for name in ("month", "day")},
+    },
+    "training": {"epochs": 3, "batch_size": 128, "learning_rate": 0.01},
+    "tuning": {"enabled": False},
+    "evaluation": {"bootstrap_samples": 20, "slices": [["carrier"]]},
+    "variants": {"build": ["float32", "int8_weights", "tflite_int8"]},
+    "gates": {
+        "quality": [{"metric": "auc", "min": 0.6, "max_drop": 0.005}],
+        "serving": {"latency_s": 0.02},
+        "variant": {"max_drop": 0.05, "max_slice_drop": 0.3, "max_flip_rate": 0.2},
+        "cost": [{"variant": "tflite_int8", "max_size_ratio": 1.0}],
+    },
+}
+"""What examples/flights.yaml is changed to, for few rows in little time; None takes a key out."""
+
+
 def not_run(text: str) -> list[str]:
     """Return the entries under which a command or block falls."""
     return [start for start in NOT_RUN if text == start or text.startswith((f"{start} ", f"{start}\n"))

@@ -16,9 +16,12 @@ import click
 import pytest
 import yaml
 
+from headrace.components.gates.states import STATES
+from headrace.data.errors import HeadraceError
 from headrace.data.samples import SAMPLES
 from headrace.pipeline.cli import _cli
 from headrace.pipeline.config import RunConfig, parse_config
+from headrace.pipeline.graph import GRAPH
 from headrace.pipeline.reference import json_schema
 from headrace.serving.server.flags import FLAGS, parse_flags
 from tests.e2e.project import CONFIG
@@ -91,7 +94,7 @@ def parse(words: list[str]) -> None:
     while isinstance(command, click.Group) and words:
         name, command, words = command.resolve_command(context, words)
         assert command is not None, name
-        context = click.Context(command, parent=context, info_name=name)
+        context = click.Context(command, parent=context, info_name=name, **command.context_settings)
     if "--help" in words:
         return
     with context:
@@ -113,7 +116,7 @@ def test_a_wrong_command_or_option_would_be_found() -> None:
     for line in ("fly", "run a.yaml --json2", "kubeflow compile --help2", "predict --model"):
         with pytest.raises(click.UsageError):
             parse(line.split())
-    with pytest.raises(Exception, match=r"nothing"):
+    with pytest.raises(HeadraceError, match=r"nothing"):
         parse(["serve", "push", "--nothing=1"])
 
 
@@ -290,3 +293,21 @@ def test_options_in_running_text_exist() -> None:
     known = options_of(_cli, click.Context(_cli)) | {f"--{name}" for name in FLAG_NAMES} | {"--help"}
     named = {option for _, text in SPANS for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", text)}
     assert named - known == set(OTHER_OPTIONS)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.kind == "run"], ids=identity)
+def test_runs_that_are_shown_have_every_node_and_end(block: Block) -> None:
+    assert re.findall(r"^  [✓↺] (\w+) ", block.text, re.M) == [node.id for node in GRAPH]
+    (states,) = re.findall(r"^gates +(.*)$", block.text, re.M)
+    found = {name: int(count) for count, name in re.findall(r"(\d+) (\w+)", states)}
+    assert list(found) == [state for state in STATES if state in found]
+    assert f"push; {sum(found.values())} gates: {states}\n" in block.text
+    ends = re.findall(r"^(\w+) +\S", block.text[block.text.index("\ngates ") :], re.M)
+    assert ends == ["gates", "verdict", "pushed", "pushed", "report", "summary"]
+
+
+def test_readme_tells_every_state_of_a_gate() -> None:
+    (row,) = re.findall(
+        r"^\| gates, verdict, push \|.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M
+    )
+    assert set(re.findall(r"\b[A-Z_]{4,}\b", row)) == set(STATES)
