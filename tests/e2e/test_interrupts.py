@@ -151,7 +151,7 @@ def test_ctrl_c_in_every_node_and_resume(undisturbed: Project, tmp_path: Path) -
         assert half_pushed(project) == []
         assert scratch(project) <= ({node.id} if node.resumable else set())
         assert processes(project) == []
-        assert summary(project)["verdict"] == "failed"
+        assert summary(project)["verdict"] == "interrupted"
         command = ["resume", latest(project)]
     again = project.call(*command)
     assert again.exit_code == 0, again.stderr
