@@ -54,7 +54,6 @@ NEEDS = {
 """Command -> the extra without which it cannot work; None: a base install is enough."""
 
 
-
 def name(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0].lower().replace("_", "-")
 

@@ -1,5 +1,6 @@
 """What the documentation names exists: commands with their options, configs, keys, files, extras, tests."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -10,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 import pytest
@@ -311,3 +312,20 @@ def test_readme_tells_every_state_of_a_gate() -> None:
         r"^\| gates, verdict, push \|.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M
     )
     assert set(re.findall(r"\b[A-Z_]{4,}\b", row)) == set(STATES)
+
+
+PROGRAMS = sorted(text for _, text in SPANS if text.startswith(("from headrace", "import headrace")))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_in_running_text_use_what_exists(program: str) -> None:
+    tree = ast.parse(program)
+    names: dict[str, Any] = {}
+    imports = [one for one in tree.body if isinstance(one, ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), "<page>", "exec"), names)
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Call):
+            made = get_type_hints(names[one.value.func.id])["return"]
+            assert hasattr(made, one.attr) or one.attr in made.__dataclass_fields__
+    assert imports
+    assert all(callable(names[name.name]) for one in imports for name in one.names)
