@@ -8,14 +8,15 @@ from typing import Any
 
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from .graph import full_name
+from .graph import all_nodes, full_name
 
-__all__ = ["INIT_SIGNATURE", "asset_files", "fed_files", "initialisation", "outside"]
+__all__ = ["INIT_SIGNATURE", "asset_files", "fed_files", "held_files", "initialisation", "outside"]
 
 INIT_SIGNATURE = "__saved_model_init_op"
 
 _V1_ASSETS = "saved_model_assets"
 _V1_INITIALISATIONS = ("saved_model_main_op", "legacy_init_op")
+_READS = ("ReadVariableOp", "VarIsInitializedOp")
 
 
 def initialisation(meta_graph: Any) -> str | None:
@@ -56,6 +57,42 @@ def fed_files(meta_graph: Any) -> dict[str, str]:
         if node.op == "ReadVariableOp" and node.input and len(held.get(node.input[0], ())) == 1:
             (files[full_name(node.name)],) = held[node.input[0]]
     return files
+
+
+def held_files(meta_graph: Any) -> dict[str, str]:
+    """Return the reads of variables that hold files of the model, and the names of these in assets/.
+
+    In answers nothing is fed. A variable counts there if it is given one file when the model starts, and
+    nothing else can write it: no second handle of its name, and no use of the handle but that assignment,
+    reads, and the question whether it is initialised.
+    """
+    files, handles = asset_files(meta_graph), _single_handles(meta_graph.graph_def)
+    uses: dict[str, list[Any]] = defaultdict(list)
+    for node in meta_graph.graph_def.node:
+        for tensor in {full_name(tensor) for tensor in node.input} & handles:
+            uses[tensor].append(node)
+    found: dict[str, str] = {}
+    for handle, nodes in uses.items():
+        written = [files.get(full_name(node.input[1]), "") for node in nodes if _assigns(node, handle)]
+        if len(written) == 1 and written[0] and all(_assigns(n, handle) or n.op in _READS for n in nodes):
+            found |= {full_name(node.name): written[0] for node in nodes if node.op == "ReadVariableOp"}
+    return found
+
+
+def _single_handles(graph: Any) -> set[str]:
+    """Return the handles in the main graph of variables that have no other handle anywhere."""
+    named: dict[tuple[bytes, bytes], list[tuple[str, str]]] = defaultdict(list)
+    for body, node in all_nodes(graph):
+        if node.op == "VarHandleOp":
+            shared = node.attr["shared_name"].s or node.name.encode()
+            named[node.attr["container"].s, shared].append((body, node.name))
+    alone = [places[0] for places in named.values() if len(places) == 1]
+    return {full_name(name) for body, name in alone if not body}
+
+
+def _assigns(node: Any, handle: str) -> bool:
+    inputs = [full_name(tensor) for tensor in node.input if not tensor.startswith("^")]
+    return node.op == "AssignVariableOp" and len(inputs) == 2 and inputs[0] == handle != inputs[1]
 
 
 def outside(folder: str, assets: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.data.errors import HeadraceError
 
-from .assets import INIT_SIGNATURE, asset_files, fed_files, initialisation, outside
+from .assets import INIT_SIGNATURE, asset_files, fed_files, held_files, initialisation, outside
 from .attributes import bad_attributes
 from .graph import Reach, Sources, all_nodes, called, drop_uncalled, full_name, reached
 from .table import operators
@@ -88,6 +88,7 @@ class _Judge:
         self._graph = meta_graph.graph_def
         self._sources = Sources(self._graph)
         self._runs = _runs(meta_graph)
+        self._held = held_files(meta_graph)
         self._assets = fed_files(meta_graph)
         self._checkpoint = {full_name(meta_graph.saver_def.filename_tensor_name)}
 
@@ -115,11 +116,12 @@ class _Judge:
         )
 
     def _is_asset(self, body: str, node: Any) -> bool:
-        runs = self._runs
+        # A graph of tf.Transform fills its tables in its answers too, where only variables hold their files.
+        runs, answers = self._runs, self._runs_in(body, node, self._runs.answer)
         return (
-            runs.start.holds(body, node.name)
-            and not self._runs_in(body, node, runs.restore, runs.answer)
-            and self._is_fed(self._assets, body, node, _FILLS[node.op])
+            (answers or runs.start.holds(body, node.name))
+            and not self._runs_in(body, node, runs.restore)
+            and self._is_fed(self._held if answers else self._assets, body, node, _FILLS[node.op])
         )
 
     def _runs_in(self, body: str, node: Any, *others: Reach) -> bool:

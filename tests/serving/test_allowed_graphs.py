@@ -116,6 +116,70 @@ def test_a_file_of_a_table_that_may_be_another_is_refused(change, tmp_path):
         check_graph(graph, str(tmp_path))
 
 
+def filled_in_answers() -> Any:
+    """A graph of tf.Transform inside an answer fills its table there, of the file that a variable holds."""
+    graph = meta_graph(
+        node("Const", "table"),
+        node("Placeholder", "file"),
+        node("VarHandleOp", "kept"),
+        node("AssignVariableOp", "keep", ["kept", "file"]),
+        node("VarIsInitializedOp", "asked", ["kept:0"]),
+        node("ReadVariableOp", "read", ["kept", "^keep"]),
+        node("PartitionedCall", "start", ["table", "read"], f="inner"),
+        node("ReadVariableOp", "again", ["kept"]),
+        node("PartitionedCall", "answer", ["table", "again"], f="inner"),
+        functions=[function("inner", fill(["table", "name"]), arguments=["table", "name"])],
+        start="start",
+    )
+    graph.signature_def["serving_default"].outputs["y"].name = "answer:0"
+    return with_asset(graph, "file")
+
+
+def test_a_table_may_be_filled_in_answers_of_a_file_that_a_variable_holds(tmp_path):
+    check_graph(filled_in_answers(), str(tmp_path))
+
+
+def more(*nodes: Any) -> Any:
+    return lambda graph: graph.graph_def.node.extend(nodes)
+
+
+def second_handle(graph: Any) -> None:
+    graph.graph_def.node.append(node("VarHandleOp", "other"))
+    graph.graph_def.node[-1].attr["shared_name"].s = b"kept"
+
+
+def second_handle_in_a_function(graph: Any) -> None:
+    graph.graph_def.library.function[0].node_def.append(node("VarHandleOp", "kept"))
+
+
+def given_in_the_answer(graph: Any) -> None:
+    graph.graph_def.node[-1].input[1] = "file"
+
+
+def another_asset(graph: Any) -> None:
+    graph.graph_def.node[3].input[1] = "table"
+
+
+HOLDS = {
+    "written by another": more(node("AssignVariableOp", "late", ["kept", "table"])),
+    "written twice": more(node("AssignVariableOp", "late", ["kept", "file"])),
+    "given to a call": more(node("PartitionedCall", "late", ["kept", "table"], f="inner")),
+    "restored": more(node("Identity", "late", ["kept:0"])),
+    "second handle": second_handle,
+    "second handle in a function": second_handle_in_a_function,
+    "unfed file": given_in_the_answer,
+    "no asset": another_asset,
+}
+
+
+@pytest.mark.parametrize("change", HOLDS)
+def test_a_variable_that_may_hold_another_file_fills_no_table_in_answers(change, tmp_path):
+    graph = filled_in_answers()
+    HOLDS[change](graph)
+    with pytest.raises(ForbiddenOps, match=r"Received: InitializeTableFromTextFileV2 \("):
+        check_graph(graph, str(tmp_path))
+
+
 CALLS = ["PartitionedCall:f", "StatefulPartitionedCall:f", "If:then_branch", "If:else_branch"]
 CALLS += ["StatelessIf:then_branch", "StatelessIf:else_branch", "Case:branches", "StatelessCase:branches"]
 
