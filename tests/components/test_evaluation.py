@@ -407,6 +407,15 @@ def test_too_few_rows_or_other_keys_are_no_baseline(
     assert work.evaluate()["comparison"]["rows"] == 100
 
 
+def test_a_rest_of_one_class_is_no_baseline(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    labels = work.values("label")
+    most = max(set(labels), key=labels.count)
+    assert labels.count(most) >= 100
+    write_keys(work, [row for row, label in enumerate(labels) if label != most])
+    assert "too alike, to compare on" in work.evaluate()["no_baseline"]
+
+
 def test_why_there_is_no_baseline_is_told(tmp_path: Path) -> None:
     found = Workspace(tmp_path).evaluate()
     assert (found["baseline"], found["no_baseline"]) == (None, "nothing is live")

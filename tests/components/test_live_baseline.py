@@ -79,6 +79,15 @@ def test_the_newest_version_of_another_model(tmp_path: Path) -> None:
     assert found(candidate(tmp_path, "c")) == (2, "serving", "b")
 
 
+def test_another_variant_of_the_same_model_is_another_model(tmp_path: Path) -> None:
+    push(tmp_path, "a")
+    ctx = candidate(tmp_path, "a", **{"push.serving": "float32"})
+    entries = json.loads((tmp_path / "variants/variants.json").read_text())
+    entries.append({"name": "float32", "path": None, "model_sha256": "a"})
+    (tmp_path / "variants/variants.json").write_text(json.dumps(entries))
+    assert found(ctx) == (1, "serving", "a")
+
+
 def test_after_a_rollback_what_came_back(tmp_path: Path) -> None:
     push(tmp_path, "a")
     push(tmp_path, "b")
@@ -94,10 +103,13 @@ def test_of_bundles_alone_the_bundle(tmp_path: Path) -> None:
     assert found(candidate(tmp_path, "b", **only)) == (1, "lite", "a")
     assert found(candidate(tmp_path, "a", **only))[0] == 0
     assert found(candidate(tmp_path, "a"))[0] == 1  # with a serving side it would be another version
+    push(tmp_path, "old", sha=None, sides="lite")
+    assert found(candidate(tmp_path, "b", sha=None, **only)) == (2, "lite", "old")
+    assert found(candidate(tmp_path, "old", sha=None, **only))[0] == 1
     # What a killed push left is not live.
     push(tmp_path, "z")
-    shutil.rmtree(tmp_path / "push/serving/m/2")
-    assert found(candidate(tmp_path, "b", **only))[:2] == (1, "lite")
+    shutil.rmtree(tmp_path / "push/serving/m/3")
+    assert found(candidate(tmp_path, "b", **only))[:2] == (2, "lite")
 
 
 @pytest.mark.parametrize("sha", [None, ""])
