@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from headrace.data.errors import HeadraceError
 
-from .allowed import INIT_SIGNATURE, ForbiddenOps, check_graph, fed_files, initialisation
+from .allowed import INIT_SIGNATURE, ForbiddenOps, check_graph, feeds, initialisation
 
 __all__ = ["ForbiddenOps", "SessionModel", "Signature", "TensorInfo", "UnreadableModel"]
 
@@ -233,7 +233,7 @@ def _restore(session: Any, meta_graph: Any, path: str) -> None:
             saver.restore(session, os.path.join(path, "variables", "variables"))
         target = initialisation(meta_graph)
         if target is not None:
-            names = fed_files(meta_graph).items()
+            names = feeds(meta_graph).items()
             files = {tensor: os.path.join(path, "assets", name) for tensor, name in names}
             session.run(session.graph.as_graph_element(target), files)
 

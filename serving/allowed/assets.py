@@ -10,7 +10,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from .graph import all_nodes, full_name
 
-__all__ = ["INIT_SIGNATURE", "asset_files", "fed_files", "held_files", "initialisation", "outside"]
+__all__ = ["INIT_SIGNATURE", "asset_files", "fed_files", "feeds", "held_files", "initialisation", "outside"]
 
 INIT_SIGNATURE = "__saved_model_init_op"
 
@@ -77,6 +77,15 @@ def held_files(meta_graph: Any) -> dict[str, str]:
         if len(written) == 1 and written[0] and all(_assigns(n, handle) or n.op in _READS for n in nodes):
             found |= {full_name(node.name): written[0] for node in nodes if node.op == "ReadVariableOp"}
     return found
+
+
+def feeds(meta_graph: Any) -> dict[str, str]:
+    """Return what to feed when the model starts: `fed_files`, but no reads of variables that hold their file.
+
+    A read that is fed does not wait for the assignment before it, and answers read the variable again.
+    """
+    held = held_files(meta_graph)
+    return {tensor: name for tensor, name in fed_files(meta_graph).items() if tensor not in held}
 
 
 def _single_handles(graph: Any) -> set[str]:

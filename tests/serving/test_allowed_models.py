@@ -97,6 +97,27 @@ def test_tables_of_words_load_from_their_assets(words, tmp_path):
         assert session.run("serving_default", {"texts": ["b", "z"]})["y"].tolist() == [1, -1]
 
 
+def test_a_table_that_is_filled_in_answers_loads_from_its_asset(words, tmp_path):
+    """Graphs of tf.Transform with tables of texts do so: the file's name is read of a variable each time."""
+    file = tf.saved_model.Asset(str(words))
+
+    def answer(texts: Any) -> dict[str, Any]:
+        made = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64, shared_name="filled")
+        filled = tf.raw_ops.InitializeTableFromTextFileV2(
+            table_handle=made, filename=file.asset_path, key_index=-2, value_index=-1, vocab_size=-1
+        )
+        with tf.control_dependencies([filled] if filled is not None else []):
+            none = tf.constant(-1, tf.int64)
+            return {"y": tf.raw_ops.LookupTableFindV2(table_handle=made, keys=texts, default_value=none)}
+
+    save(tmp_path / "m", answer, file=file)
+    words.unlink()
+    moved = (tmp_path / "m").rename(tmp_path / "moved")
+    with SessionModel.load(str(moved)) as session:
+        for _ in range(2):
+            assert session.run("serving_default", {"texts": ["b", "z"]})["y"].tolist() == [1, -1]
+
+
 def test_tables_of_v1_load_from_their_assets(words, tmp_path):
     with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         file = tf.constant(str(words))
